@@ -1,0 +1,121 @@
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from sqlalchemy import text
+
+from api import problem_handlers
+from api.auth.keys import SigningKeys
+from api.auth.routes import Login
+from api.auth.routes import router as auth_router
+from api.auth.server import LoginServer
+from api.auth.turnstile import Turnstile
+from api.books.import_routes import IMPORT_PATH
+from api.books.import_routes import router as import_router
+from api.books.routes import router as books_router
+from api.cut_short import CutShort
+from api.docs_pages import DESCRIPTION, TAGS, describe, docs_routes
+from api.doorbell import Doorbell
+from api.limits import Limits
+from api.metrics import RequestMetrics
+from api.services import Services
+from api.settings import ApiSettings
+from common.cache import BookCache
+from common.database import WORK_SECONDS, Database, thread_engine
+from common.health import Check, health_routes
+from common.tokens import TokenVerifier
+
+VERSION = "1.0.0"
+_PASSWORD_CHECKS_AT_ONCE = 2
+_LOOKUPS_AT_ONCE = 2
+_WAITING = 32
+
+
+def create_app(settings: ApiSettings) -> FastAPI:
+    """The API, whole; it opens its connections when it is served and closes them after.
+
+    StartError when the signing keys cannot be had.
+    """
+    keys = SigningKeys.open(settings.signing_keys_dir)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = thread_engine(
+            settings,
+            pool_size=_PASSWORD_CHECKS_AT_ONCE + _LOOKUPS_AT_ONCE,
+            read_timeout=WORK_SECONDS,
+            impatient=True,
+        )
+        services = Services(
+            database=Database(settings),
+            cache=BookCache(settings),
+            doorbell=Doorbell(settings),
+            verifier=TokenVerifier(keys.public),
+        )
+        app.state.services = services
+        app.state.login = Login(
+            server=LoginServer(engine, keys, settings.access_token_lifetime, settings.refresh_token_lifetime),
+            keys=keys,
+            hashing=Turnstile(at_once=_PASSWORD_CHECKS_AT_ONCE, waiting=_WAITING),
+            lookups=Turnstile(at_once=_LOOKUPS_AT_ONCE, waiting=_WAITING),
+        )
+        services.doorbell.start()
+        try:
+            yield
+        finally:
+            services.doorbell.close()
+            await services.cache.close()
+            await services.database.close()
+            engine.dispose()
+
+    app = _described(lifespan)
+    registry = CollectorRegistry()
+    app.add_middleware(CutShort)
+    app.add_middleware(Limits, body_max_bytes=settings.body_max_bytes, streamed=frozenset({IMPORT_PATH}))
+    app.add_middleware(RequestMetrics, registry=registry)
+    problem_handlers.install(app)
+    app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
+    app.router.routes += docs_routes()
+    return app
+
+
+def openapi_document() -> dict[str, Any]:
+    """The description of the API; it asks for no settings and opens nothing."""
+    return _described().openapi()
+
+
+def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None) -> FastAPI:
+    """All that the description tells of."""
+    app = FastAPI(
+        title="Bookstore",
+        version=VERSION,
+        description=DESCRIPTION,
+        openapi_tags=TAGS,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # A redirect would turn a POST with a trailing slash into a second request; such a path is unknown.
+        redirect_slashes=False,
+    )
+    for router in (books_router, import_router, auth_router):
+        app.include_router(router)
+    describe(app)
+    return app
+
+
+def _checks(app: FastAPI) -> dict[str, Check]:
+    """Only the database is required: without the cache reads cost more, without the broker events wait."""
+
+    async def database() -> None:
+        async with app.state.services.database.read() as connection:
+            await connection.execute(text("SELECT 1"))
+
+    async def broker() -> None:
+        await app.state.services.doorbell.check()
+
+    async def cache() -> None:
+        await app.state.services.cache.ping()
+
+    return {"database": database, "broker": broker, "cache": cache}

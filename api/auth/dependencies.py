@@ -1,0 +1,44 @@
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Depends, Security
+from fastapi.security import OAuth2PasswordBearer
+from starlette.requests import HTTPConnection
+
+from api.services import Services, services_of
+from common.tokens import SCOPES, Principal, bearer_token
+
+
+class _Authorization(OAuth2PasswordBearer):
+    """Describes the login for OpenAPI and Swagger; the header is judged by `bearer_token`."""
+
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        """The header as it came."""
+        return request.headers.get("authorization")
+
+
+_AUTHORIZATION = _Authorization(
+    tokenUrl="/v1/auth/token",
+    refreshUrl="/v1/auth/token",
+    scheme_name="login",
+    scopes=SCOPES,
+    description="User name and password. Leave the client's id and secret empty.",
+)
+
+
+def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that gives who calls, for calls that need `scope`.
+
+    It raises UnauthenticatedError without a good token, MissingScopeError without the scope, and
+    KeysUnavailableError.
+    """
+
+    async def principal(
+        authorization: Annotated[str | None, Security(_AUTHORIZATION, scopes=[scope])],
+        services: Annotated[Services, Depends(services_of)],
+    ) -> Principal:
+        found = await services.verifier.verify(bearer_token(authorization))
+        found.require(scope)
+        return found
+
+    return principal

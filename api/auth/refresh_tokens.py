@@ -1,0 +1,100 @@
+"""Refresh tokens: opaque, known here by their SHA-256 only, good for one use (RFC 9700, section 4.14.2)."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from sqlalchemy import Connection, insert, select, update
+
+from api.tables import RefreshTokenRow
+
+_COLUMNS = RefreshTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
+
+
+@dataclass(frozen=True)
+class RefreshToken:
+    """A stored token. Authlib asks it for its client, of which there is one, and for its scope."""
+
+    id: int
+    user_id: int
+    family: str
+    scopes: str
+    is_expired: bool
+    is_revoked: bool
+
+    def check_client(self, _: object) -> bool:
+        """All clients are the one public client."""
+        return True
+
+    def get_scope(self) -> str:
+        """What was granted at login."""
+        return self.scopes
+
+
+def new_secret() -> str:
+    """256 random bits for the client to keep."""
+    return secrets.token_urlsafe(32)
+
+
+def store(  # noqa: PLR0913  a row has as many columns
+    connection: Connection,
+    secret: str,
+    *,
+    user_id: int,
+    scopes: str,
+    lifetime: timedelta,
+    family: str | None = None,
+) -> None:
+    """Remember a token, of `family` or of a new one."""
+    now = datetime.now(UTC)
+    connection.execute(
+        insert(RefreshTokenRow).values(
+            token_hash=_digest(secret),
+            user_id=user_id,
+            family=family or str(uuid4()),
+            scopes=scopes,
+            issued_at=now,
+            expires_at=now + lifetime,
+        )
+    )
+
+
+def find(connection: Connection, secret: str) -> RefreshToken | None:
+    """The token, locked until the transaction ends: of two that use it at once, the second sees it used."""
+    row = connection.execute(
+        select(*_COLUMNS).where(_COLUMNS.token_hash == _digest(secret)).with_for_update()
+    ).one_or_none()
+    if row is None:
+        return None
+    return RefreshToken(
+        id=row.id,
+        user_id=row.user_id,
+        family=row.family,
+        scopes=row.scopes,
+        is_expired=row.expires_at <= datetime.now(UTC),
+        is_revoked=row.revoked_at is not None,
+    )
+
+
+def revoke(connection: Connection, token: RefreshToken) -> None:
+    """The token is good for nothing any more."""
+    _revoke(connection, _COLUMNS.id == token.id)
+
+
+def revoke_family(connection: Connection, token: RefreshToken) -> None:
+    """Nor is any that came from the same login."""
+    _revoke(connection, _COLUMNS.family == token.family)
+
+
+def _revoke(connection: Connection, which: object) -> None:
+    connection.execute(
+        update(RefreshTokenRow)
+        .where(which, _COLUMNS.revoked_at.is_(None))  # type: ignore[arg-type]
+        .values(revoked_at=datetime.now(UTC))
+    )
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "replace")).hexdigest()

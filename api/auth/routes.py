@@ -1,0 +1,148 @@
+"""`/v1/auth` and the public keys (design, section 5)."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, cast
+from urllib.parse import parse_qsl
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from api import problems
+from api.auth import descriptions
+from api.auth.keys import SigningKeys
+from api.auth.server import Answer, LoginServer
+from api.auth.turnstile import Turnstile
+
+_FORM = "application/x-www-form-urlencoded"
+_FIELDS_MAX = 32
+_NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+_FORM_RESPONSES = {400: descriptions.REFUSALS, **problems.responses(413, 415, 503, *problems.WRITING)}
+_PUBLIC = {"Cache-Control": "public, max-age=300"}
+
+router = APIRouter(tags=["auth"])
+
+
+@dataclass(frozen=True)
+class Login:
+    """What the calls below work with; `hashing` lets few through, for a password check is dear."""
+
+    server: LoginServer
+    keys: SigningKeys
+    hashing: Turnstile
+    lookups: Turnstile
+
+
+async def _login_of(request: Request) -> Login:
+    return cast("Login", request.app.state.login)
+
+
+LoginOf = Annotated[Login, Depends(_login_of)]
+
+
+class TokenAnswer(BaseModel):
+    """RFC 6749, section 5.1."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [descriptions.TOKEN_EXAMPLE]})
+    access_token: str = Field(description="Send it as `Authorization: Bearer …`.")
+    token_type: str
+    expires_in: int = Field(description="Seconds.")
+    refresh_token: str = Field(description="Good for one use of the refresh grant.")
+    scope: str = Field(description="What was granted.")
+
+
+class JwksAnswer(BaseModel):
+    """RFC 7517, section 5."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"keys": [descriptions.KEY_EXAMPLE]}]})
+    keys: list[dict[str, Any]]
+
+
+@router.post(
+    "/v1/auth/token",
+    operation_id="logIn",
+    summary="Log in, or refresh a login",
+    response_model=TokenAnswer,
+    response_description="The tokens.",
+    responses=_FORM_RESPONSES,
+    openapi_extra=descriptions.TOKEN_REQUEST,
+)
+async def token(request: Request, login: LoginOf) -> Response:
+    """Password grant (RFC 6749, section 4.3) and refresh grant (section 6).
+
+    Granted is what `scope` asks for *and* the user has; without `scope`, all that the user has.
+    """
+    form = await _form(request)
+    if isinstance(form, Response):
+        return form
+    turnstile = login.lookups if form.get("grant_type") == "refresh_token" else login.hashing
+    return _response(await turnstile.run(login.server.token, form))
+
+
+@router.post(
+    "/v1/auth/revoke",
+    operation_id="revokeToken",
+    summary="Revoke a refresh token",
+    responses={
+        200: {
+            "description": "It is revoked, or was no good before.",
+            "content": {"application/json": {"schema": {"type": "object"}, "example": {}}},
+        },
+        **_FORM_RESPONSES,
+    },
+    openapi_extra=descriptions.REVOCATION_REQUEST,
+)
+async def revoke(request: Request, login: LoginOf) -> Response:
+    """RFC 7009. With the refresh token go all that came from the same login."""
+    form = await _form(request)
+    if isinstance(form, Response):
+        return form
+    return _response(await login.lookups.run(login.server.revoke, form))
+
+
+@router.head("/.well-known/jwks.json", include_in_schema=False)
+@router.get(
+    "/.well-known/jwks.json",
+    operation_id="getKeys",
+    summary="Get the public keys",
+    response_model=JwksAnswer,
+    response_description="The keys.",
+    responses=problems.responses(),
+)
+async def jwks(login: LoginOf) -> Response:
+    """The keys that access tokens are verified with, as a JWK Set (RFC 7517)."""
+    return Response(login.keys.jwks, media_type="application/json", headers=_PUBLIC)
+
+
+async def _form(request: Request) -> dict[str, str] | Response:
+    """The fields; those without a value count as left out, and none may come twice (RFC 6749, 3.2)."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise HTTPException(415, f"Send the fields as {_FORM}.")
+    try:
+        body = (await request.body()).decode("ascii")
+        fields = parse_qsl(body, errors="strict", max_num_fields=_FIELDS_MAX)
+    except ValueError:
+        return _refusal("invalid_request", "The body is no form in UTF-8.")
+    form = dict(fields)
+    if len(form) < len(fields):
+        return _refusal("invalid_request", "A field is there more than once.")
+    if "grant_type" not in form and request.url.path.endswith("/token"):
+        return _refusal("invalid_request", "The field grant_type is missing.")
+    return form
+
+
+def _response(answer: Answer) -> Response:
+    status, members = answer
+    if "error" in members:
+        return _refusal(members["error"], members.get("error_description", ""))
+    if "token_type" in members:
+        members = {**members, "token_type": "bearer"}
+    return JSONResponse(members, status, _NO_STORE)
+
+
+def _refusal(error: str, description: str) -> Response:
+    """A problem that is an OAuth error as well (RFC 6749, section 5.2, has `error` and its description)."""
+    kind = descriptions.REFUSAL_KINDS.get(error, descriptions.REFUSAL_KINDS["invalid_request"])
+    description = description or kind.example
+    members = {"error": error, "error_description": description}
+    return problems.answer(kind, description, headers=_NO_STORE, members=members)

@@ -1,0 +1,114 @@
+"""Authlib's authorization server, with what it needs to work here: one public client, our tables."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidScopeError
+from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
+from sqlalchemy import Engine
+
+from api.auth import refresh_tokens
+from api.auth.grants import PasswordGrant, RefreshGrant, Revocation
+from api.auth.keys import SigningKeys
+from api.auth.passwords import Passwords
+from api.auth.requests import PublicClient, TokenRequest
+from api.auth.users import User
+from common.database import RETRY_SECONDS, transaction
+from common.errors import ContendedError, DatabaseUnavailableError
+from common.retry import retry
+from common.tokens import ALGORITHM, AUDIENCE, ISSUER
+
+Answer = tuple[int, dict[str, Any]]
+_again = retry(
+    times=3, delay=0.05, exceptions=(ContendedError, DatabaseUnavailableError), within=RETRY_SECONDS
+)
+
+
+class AccessTokens(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib has no types
+    """Makes the answer to a granted request: an ES256 `at+jwt` (RFC 9068) and a refresh token."""
+
+    def __init__(self, keys: SigningKeys, lifetime: timedelta) -> None:
+        super().__init__(
+            ISSUER, ALGORITHM, lambda **_: refresh_tokens.new_secret(), int(lifetime.total_seconds())
+        )
+        self._keys = keys
+
+    def get_jwks(self) -> Any:  # noqa: ANN401  Authlib's own
+        """The key to sign with."""
+        return self._keys.signing()
+
+    def get_audiences(self, *_: object) -> str:
+        """All services of the system."""
+        return AUDIENCE
+
+    def generate(self, grant_type: str, client: object, user: User, scope: str | None, *rest: Any) -> Any:  # noqa: ANN401
+        """What is granted is what was asked for *and* what the user has; nothing asked means all."""
+        asked = (scope or "").split()
+        granted = [name for name in user.scopes if name in asked or not asked]
+        if not granted:
+            raise InvalidScopeError("None of the requested scopes is yours.")
+        return super().generate(grant_type, client, user, " ".join(granted), *rest)
+
+
+class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no types
+    """Answers the token and the revocation endpoint. It blocks: run it in a thread.
+
+    Each answer, a refusal too, is one transaction: a refused reuse of a refresh token has revoked its family
+    when the client reads of it.
+    """
+
+    def __init__(
+        self, engine: Engine, keys: SigningKeys, access_lifetime: timedelta, refresh_lifetime: timedelta
+    ) -> None:
+        super().__init__()
+        self.passwords = Passwords()
+        self._engine = engine
+        self._client = PublicClient()
+        self._refresh_lifetime = refresh_lifetime
+        self.register_token_generator("default", AccessTokens(keys, access_lifetime))
+        self.register_grant(PasswordGrant)
+        self.register_grant(RefreshGrant)
+        self.register_endpoint(Revocation)
+
+    @_again
+    def token(self, form: Mapping[str, str]) -> Answer:
+        """Status and members of the answer to a token request (RFC 6749, sections 5.1 and 5.2)."""
+        with transaction(self._engine) as connection:
+            answer: Answer = self.create_token_response(TokenRequest(form, connection))
+        return answer
+
+    @_again
+    def revoke(self, form: Mapping[str, str]) -> Answer:
+        """The same for a revocation request (RFC 7009, section 2)."""
+        with transaction(self._engine) as connection:
+            request = TokenRequest(form, connection)
+            answer: Answer = self.create_endpoint_response(Revocation.ENDPOINT_NAME, request)
+        return answer
+
+    def create_oauth2_request(self, request: TokenRequest) -> TokenRequest:
+        """It is one already."""
+        return request
+
+    def authenticate_client(self, *_: object) -> PublicClient:
+        """Any client, with or without a name; the Basic header that some send says nothing."""
+        return self._client
+
+    def save_token(self, token: Mapping[str, Any], request: TokenRequest) -> None:
+        """Remember the new refresh token; one that replaces another keeps its scope (RFC 6749, section 6)."""
+        old = request.refresh_token
+        refresh_tokens.store(
+            request.connection,
+            token["refresh_token"],
+            user_id=request.user.id,
+            scopes=old.scopes if old else token["scope"],
+            lifetime=self._refresh_lifetime,
+            family=old.family if old else None,
+        )
+
+    def send_signal(self, *_: object, **__: object) -> None:
+        """Nobody listens."""
+
+    def handle_response(self, status: int, body: dict[str, Any], _: object) -> Answer:
+        """The endpoint makes a response of it."""
+        return status, body

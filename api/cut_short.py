@@ -1,0 +1,34 @@
+import asyncio
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import ERRORS, answer
+from common.errors import OutcomeUnknownError
+
+_DETAIL = "The server was stopped before it was done; look what is stored."
+
+
+class CutShort:
+    """Answers what a stopping server has no time left for: 503, and the outcome is unknown.
+
+    uvicorn cancels a request for no other reason. By itself it would answer 500, and log the cancellation.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: hand on, and answer if that was cancelled before it had begun to."""
+        begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except asyncio.CancelledError:
+            if begun or scope["type"] != "http":
+                raise
+            await answer(ERRORS[OutcomeUnknownError], _DETAIL)(scope, receive, send)

@@ -1,0 +1,80 @@
+"""Swagger UI and the description that it shows; all of it comes from this process, none from the internet."""
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.requests import Request
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from api.problems import METHODS, Problem, described, wrong_method
+
+_STATIC = Path(__file__).parent / "static"
+DESCRIPTION = """
+Books. Each committed change is announced to whoever listens, none is lost, and none is made up.
+
+**Log in** with *Authorize* (user name and password; leave the client fields empty) or with
+`POST /v1/auth/token`, then send `Authorization: Bearer <access token>`.
+
+Every address that answers to GET answers to HEAD as well.
+
+**Errors** are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `type` is
+stable, `detail` is for people, `errors` points at each fault of the input.
+"""
+TAGS = [
+    {"name": "books", "description": "Read and change books."},
+    {"name": "auth", "description": "Tokens, and the public keys that they are verified with."},
+]
+
+
+async def _docs(_: Request) -> Response:
+    return FileResponse(_STATIC / "docs.html", headers={"Cache-Control": "no-cache"})
+
+
+async def _home(_: Request) -> Response:
+    return RedirectResponse("/docs")
+
+
+def docs_routes() -> list[Route | Mount]:
+    """`/docs`, what it is made of, and `/`, which leads there."""
+    return [
+        Route("/", _home),
+        Route("/docs", _docs),
+        Mount("/static", StaticFiles(directory=_STATIC)),
+    ]
+
+
+def describe(app: FastAPI) -> None:
+    """Let `/openapi.json` carry the schema that `problems.responses` refers to, and 405 for every call."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=app.routes,
+                tags=app.openapi_tags,
+                servers=app.servers,
+            )
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas |= problem.pop("$defs", {}) | {"Problem": problem}
+            for operations in schema["paths"].values():
+                _describe_other_methods(operations)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's manual says, "Extending OpenAPI"
+
+
+def _describe_other_methods(operations: dict[str, Any]) -> None:
+    known = {method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set())
+    allowed = [method for method in METHODS if method in known]
+    header = {"description": "All methods.", "schema": {"type": "string", "examples": [", ".join(allowed)]}}
+    response = described([wrong_method(allowed)]) | {"headers": {"Allow": header}}
+    for operation in operations.values():
+        operation["responses"] = dict(sorted({**operation["responses"], "405": response}.items()))

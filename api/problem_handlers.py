@@ -1,0 +1,136 @@
+"""Whatever is raised while a request is answered becomes a problem; none carries a trace or a query."""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match
+
+from api.problems import ERRORS, METHODS, REALM, STATUSES, Kind, answer, pointer_to, wrong_method
+from common.errors import (
+    BookstoreError,
+    InvalidInputError,
+    MissingScopeError,
+    UnauthenticatedError,
+    Violation,
+)
+
+# An input may be wrong in thousands of places.
+_FAULTS_SHOWN = 20
+_DETAIL_SHOWN = 200
+_NOT_AN_OBJECT = "must be a JSON object"
+_MESSAGES = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a known field",
+    "string_unicode": "must not contain half of a surrogate pair",
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let `app` answer every error with a problem."""
+    app.add_exception_handler(BookstoreError, _bookstore_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_exception)
+    app.add_exception_handler(ClientDisconnect, _left)
+    # Starlette raises it again after this answer has gone out, and uvicorn logs it with its traceback.
+    app.add_exception_handler(Exception, _unforeseen)
+
+
+def kind_of(error: BookstoreError) -> Kind:
+    """The row of the error's class, or of the nearest class that it derives from."""
+    return next(ERRORS[kind] for kind in type(error).__mro__ if kind in ERRORS)
+
+
+async def _bookstore_error(request: Request, error: Exception) -> Response:
+    kind = kind_of(cast("BookstoreError", error))
+    if isinstance(error, InvalidInputError):
+        return _invalid(error.violations[:_FAULTS_SHOWN])
+    return answer(kind, str(error), headers=_challenge(request, error))
+
+
+def _challenge(request: Request, error: Exception) -> dict[str, str]:
+    """`WWW-Authenticate` of RFC 6750, section 3: no error code where no token was sent."""
+    if isinstance(error, MissingScopeError):
+        return {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{error.scope}"'}
+    if not isinstance(error, UnauthenticatedError):
+        return {}
+    sent = request.headers.get("authorization", "").lower().startswith("bearer ")
+    return {"WWW-Authenticate": f'{REALM}, error="invalid_token"' if sent else REALM}
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    faults = cast("RequestValidationError", error).errors()
+    if faults[0]["type"] == "json_invalid":
+        reason, position = faults[0]["ctx"]["error"], faults[0]["loc"][-1]
+        return _malformed(f"is not JSON: {reason} at character {position}")
+    return _invalid([_violation(fault) for fault in faults[:_FAULTS_SHOWN]])
+
+
+def _malformed(reason: str) -> Response:
+    return answer(STATUSES[400], f"The body {reason}.", faults=[Violation("", reason)])
+
+
+def _invalid(violations: Sequence[Violation]) -> Response:
+    first = violations[0]
+    detail = f"{first.pointer or 'The body'}: {first.detail}"
+    if len(violations) > 1:
+        detail += f" (and {len(violations) - 1} more)"
+    return answer(ERRORS[InvalidInputError], detail, faults=violations)
+
+
+def _violation(fault: Mapping[str, Any]) -> Violation:
+    place = tuple(str(step) for step in fault["loc"])
+    if place == ("body",) and fault["type"] != "string_unicode":
+        return Violation("", _NOT_AN_OBJECT)
+    if place[0] == "body":
+        place = place[1:]
+    detail = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
+    return Violation(pointer_to(*place), detail[:_DETAIL_SHOWN])
+
+
+async def _http_exception(request: Request, error: Exception) -> Response:
+    found = cast("HTTPException", error)
+    if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = _allowed(request)
+        kind = wrong_method(allowed)
+        return answer(kind, kind.example, headers={"Allow": ", ".join(allowed)})
+    if found.detail == "There was an error parsing the body":
+        return _malformed("cannot be read as JSON in UTF-8, or is nested too deeply")
+    return answer(_kind(found.status_code), _detail(found), headers=found.headers)
+
+
+def _kind(status: int) -> Kind:
+    if status in STATUSES:
+        return STATUSES[status]
+    phrase = HTTPStatus(status).phrase
+    return Kind(status, phrase.lower().replace(" ", "-"), phrase, phrase)
+
+
+def _detail(error: HTTPException) -> str:
+    """The sentence given where it was raised, or ours for the bare phrases of Starlette and FastAPI."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "There is nothing at this address."
+    return error.detail
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of the address (RFC 9110, section 15.5.6): the router names those of one route only."""
+    routes = cast("FastAPI", request.app).router.routes
+    scopes = ({**request.scope, "method": method} for method in METHODS)
+    return [
+        scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)
+    ]
+
+
+async def _left(_: Request, __: Exception) -> Response:
+    """Nobody reads this answer but the metrics: that a client leaves is no fault of ours."""
+    return _malformed("ended early")
+
+
+async def _unforeseen(_: Request, __: Exception) -> Response:
+    return answer(STATUSES[500], STATUSES[500].example)

@@ -1,0 +1,24 @@
+from dataclasses import dataclass
+from typing import cast
+
+from fastapi import Request
+
+from api.doorbell import Doorbell
+from common.cache import BookCache
+from common.database import Database
+from common.tokens import TokenVerifier
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the calls of the API work with; built once, by the application's lifespan."""
+
+    database: Database
+    cache: BookCache
+    doorbell: Doorbell
+    verifier: TokenVerifier
+
+
+async def services_of(request: Request) -> Services:
+    """The services of the application that answers this request. Async, for a plain one costs a thread."""
+    return cast("Services", request.app.state.services)

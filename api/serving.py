@@ -1,0 +1,84 @@
+"""The process that serves: what it needs before it starts, and how it ends."""
+
+import logging
+import os
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+
+from api.app import create_app
+from api.settings import ApiSettings
+from common import interrupts
+from common.database import thread_engine
+from common.errors import StartError
+from common.logs import configure_logging
+from common.schema import await_known_schema
+
+# Behind it, a commit that is under way may take its three seconds (docs/adr/0013).
+_GRACE_SECONDS = 4
+_BACKLOG = 2048
+_LOG = logging.getLogger(__name__)
+
+
+class _Server(uvicorn.Server):
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
+        """Any signal, however often, means the same orderly end.
+
+        uvicorn's own handler makes a second SIGINT cut the requests in hand, and raises the signal again
+        when all is done, so that the process would end with -15 and not with 0.
+        """
+        self.should_exit = True
+
+
+def serve() -> int:
+    """Serve until SIGTERM or SIGINT, then finish what is in hand (four seconds at most, and a commit); 0.
+
+    StartError when the environment, the schema, the port or the signing keys are not right.
+    """
+    interrupts.end_at_once()
+    settings = ApiSettings.from_environment()
+    configure_logging(settings.log_level)
+    app = create_app(settings)
+    engine = thread_engine(settings)
+    try:
+        await_known_schema(engine)
+    finally:
+        engine.dispose()
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        backlog=_BACKLOG,
+    )
+    with listening(settings.bind_host, settings.api_port) as listener:
+        _LOG.info("serving", extra={"host": settings.bind_host, "port": settings.api_port})
+        server = _Server(config)
+        for number in interrupts.SIGNALS:
+            signal.signal(number, server.handle_exit)  # uvicorn's loop, which does the same, is yet to begin
+        server.run(sockets=[listener])
+    interrupts.ignore()
+    _LOG.info("served")
+    return 0
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket that listens on that port, or on any free one for 0; StartError when it may not."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else "the host is not known"
+        raise StartError(
+            f"Cannot listen on {host} port {port} ({reason}):"
+            " free it, or choose another with API_PORT or BIND_HOST."
+        ) from None

@@ -1,0 +1,25 @@
+from datetime import timedelta
+from pathlib import Path
+
+from pydantic import PositiveInt
+
+from common.settings import (
+    BrokerSettings,
+    CacheSettings,
+    DatabaseSettings,
+    Port,
+    ProcessSettings,
+)
+
+
+class ApiSettings(DatabaseSettings, BrokerSettings, CacheSettings, ProcessSettings):
+    """What `serve` needs to know. The private keys of the access tokens stand in `signing_keys_dir`.
+
+    `body_max_bytes` bounds every body but that of the import, which is streamed.
+    """
+
+    signing_keys_dir: Path
+    api_port: Port = 8000
+    access_token_lifetime: timedelta = timedelta(minutes=15)
+    refresh_token_lifetime: timedelta = timedelta(days=30)
+    body_max_bytes: PositiveInt = 64 * 1024

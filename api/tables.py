@@ -1,0 +1,40 @@
+from datetime import datetime
+
+from sqlalchemy import BigInteger, Column, ForeignKey
+from sqlalchemy.dialects.mysql import CHAR
+from sqlmodel import Field, SQLModel
+
+from common.tables import TABLE_OPTIONS, UtcDateTime, ascii_column, uuid_column
+
+
+class UserRow(SQLModel, table=True):
+    """Somebody who may log in; `scopes` are what a token for them may carry, separated by spaces."""
+
+    __tablename__ = "user_account"
+    __table_args__ = (TABLE_OPTIONS,)
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    username: str = Field(sa_column=ascii_column(64, unique=True))
+    password_hash: str = Field(sa_column=ascii_column(255))
+    scopes: str = Field(sa_column=ascii_column(255))
+    created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class RefreshTokenRow(SQLModel, table=True):
+    """A refresh token, known by its SHA-256 only; `family` joins those that came from one login."""
+
+    __tablename__ = "refresh_token"
+    __table_args__ = (TABLE_OPTIONS,)
+    id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
+    token_hash: str = Field(
+        sa_column=Column(CHAR(64, charset="ascii", collation="ascii_bin"), nullable=False, unique=True)
+    )
+    user_id: int = Field(
+        sa_column=Column(
+            BigInteger, ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True
+        )
+    )
+    family: str = Field(sa_column=uuid_column(index=True))
+    scopes: str = Field(sa_column=ascii_column(255))
+    issued_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)
+    revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)

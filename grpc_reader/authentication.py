@@ -1,0 +1,39 @@
+from collections.abc import Iterable
+
+from common.errors import UnauthenticatedError
+from common.tokens import Principal, TokenVerifier, bearer_token
+from grpc_reader.keys import RemoteKeys
+
+_SCOPE = "books:read"
+# A client must be able to ask for health, and for what there is to call, before it has a token.
+_OPEN = ("/grpc.health.v1.Health/", "/grpc.reflection.")
+
+
+def is_open(method: str) -> bool:
+    """Whether the call, named `/package.Service/Method`, needs no token."""
+    return method.startswith(_OPEN)
+
+
+class Authentication:
+    """Says who calls; verified with public keys alone."""
+
+    def __init__(self, keys: RemoteKeys) -> None:
+        self._keys = keys
+        self._verifier = TokenVerifier(keys)
+
+    async def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
+        """The caller, who may read books.
+
+        Raises UnauthenticatedError, MissingScopeError or KeysUnavailableError. A token that does not fit the
+        keys at hand may have been signed with a newer one: they are fetched again before it is refused.
+        """
+        values = [str(value) for name, value in metadata if name == "authorization"]
+        token = bearer_token(values[0] if len(values) == 1 else None)
+        try:
+            principal = await self._verifier.verify(token)
+        except UnauthenticatedError:
+            if not await self._keys.refresh():
+                raise
+            principal = await self._verifier.verify(token)
+        principal.require(_SCOPE)
+        return principal

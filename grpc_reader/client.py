@@ -1,0 +1,96 @@
+"""A ready-made client for each call: logs in, calls, and gives plain messages back."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Self
+
+import grpc
+
+from common.errors import StartError
+from grpc_reader.settings import ClientSettings
+from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
+
+_LOGIN_SECONDS = 10
+_CALL_SECONDS = 10
+
+
+def log_in(settings: ClientSettings) -> str:
+    """An access token: BOOKSTORE_TOKEN, or what the password grant gives; StartError when there is none."""
+    if settings.bookstore_token:
+        return settings.bookstore_token.get_secret_value()
+    if not settings.demo_username or not settings.demo_password:
+        raise StartError("Set DEMO_USERNAME and DEMO_PASSWORD (see .local/demo.env), or BOOKSTORE_TOKEN.")
+    form = {
+        "grant_type": "password",
+        "username": settings.demo_username,
+        "password": settings.demo_password.get_secret_value(),
+        "scope": "books:read",
+    }
+    url = f"{str(settings.api_url).rstrip('/')}/v1/auth/token"
+    # The settings accept http and https addresses only.
+    request = urllib.request.Request(url, data=urllib.parse.urlencode(form).encode())  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=_LOGIN_SECONDS) as answer:  # noqa: S310
+            return str(json.load(answer)["access_token"])
+    except urllib.error.HTTPError as error:
+        raise StartError(f"The login at {url} was refused ({error.code}): check name and password.") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise StartError(
+            f"The login at {url} failed ({error}): check API_URL and that the API runs."
+        ) from None
+
+
+class Client:
+    """The calls, with a token. Each raises grpc.RpcError."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self._channel = grpc.insecure_channel(address)
+        self._metadata = (("authorization", f"Bearer {token}"),)
+        self._books = books_pb2_grpc.BookServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
+        self._events = events_pb2_grpc.EventServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._channel.close()
+
+    def get(self, book_id: int) -> books_pb2.Book:
+        """One book."""
+        request = books_pb2.GetBookRequest(id=book_id)
+        answer: books_pb2.GetBookResponse = self._books.GetBook(
+            request, timeout=_CALL_SECONDS, metadata=self._metadata
+        )
+        return answer.book
+
+    def pages(self, author: str, title: str, page_size: int) -> Iterator[list[books_pb2.Book]]:
+        """Page by page, to the end."""
+        request = books_pb2.ListBooksRequest(page_size=page_size, author=author, title=title)
+        while True:
+            page = self._books.ListBooks(request, timeout=_CALL_SECONDS, metadata=self._metadata)
+            yield list(page.books)
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
+
+    def events(self, book_id: int, limit: int) -> list[events_pb2.DeliveredEvent]:
+        """The newest events, newest first, at most `limit`."""
+        request = events_pb2.ListDeliveredEventsRequest(book_id=book_id)
+        found: list[events_pb2.DeliveredEvent] = []
+        while len(found) < limit:
+            request.page_size = min(limit - len(found), 200)
+            page = self._events.ListDeliveredEvents(request, timeout=_CALL_SECONDS, metadata=self._metadata)
+            found += page.events
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                break
+        return found
+
+    def watch(self, after_position: int, book_id: int) -> Iterator[events_pb2.DeliveredEvent]:
+        """Every event after the position, then live, until interrupted."""
+        request = events_pb2.WatchDeliveredEventsRequest(after_position=after_position, book_id=book_id)
+        for answer in self._events.WatchDeliveredEvents(request, metadata=self._metadata):
+            yield answer.event

@@ -1,0 +1,78 @@
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from grpc import StatusCode, aio
+from grpc_status import rpc_status
+
+from grpc_reader.authentication import Authentication, is_open
+from grpc_reader.errors import ANSWERED, to_status
+from grpc_reader.metrics import ReaderMetrics
+
+_NAMES = {code.value[0]: code.name for code in StatusCode}
+_LOG = logging.getLogger(__name__)
+
+# grpc's own classes are generic for the type checker only.
+Handler = Any
+Context = aio.ServicerContext[Any, Any]
+
+
+class CallInterceptor(aio.ServerInterceptor):
+    """Around every call that is not open: the token first, then the call, then one answer to any error."""
+
+    def __init__(self, authentication: Authentication, metrics: ReaderMetrics) -> None:
+        self._authentication = authentication
+        self._calls = metrics.calls
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """The handler of the call, guarded; an unknown call is left to gRPC, which says UNIMPLEMENTED."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or is_open(method):
+            return handler
+        if handler.response_streaming:
+            stream = handler.unary_stream
+
+            async def guarded_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
+                async with self._guard(method, context):
+                    async for response in stream(request, context):
+                        yield response
+
+            return grpc.unary_stream_rpc_method_handler(
+                guarded_stream, handler.request_deserializer, handler.response_serializer
+            )
+        unary = handler.unary_unary
+
+        async def guarded_unary(request: Any, context: Context) -> Any:  # noqa: ANN401  any call's message
+            async with self._guard(method, context):
+                return await unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(
+            guarded_unary, handler.request_deserializer, handler.response_serializer
+        )
+
+    @asynccontextmanager
+    async def _guard(self, method: str, context: Context) -> AsyncIterator[None]:
+        # A call is counted before its answer goes out: whoever has that may look at the figures.
+        try:
+            await self._authentication.check(context.invocation_metadata() or ())
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            self._calls.labels(method, StatusCode.CANCELLED.name).inc()
+            raise
+        except Exception as error:  # noqa: BLE001  the outermost edge of a call
+            status = to_status(error)
+            self._calls.labels(method, _NAMES[status.code]).inc()
+            if not isinstance(error, ANSWERED):
+                # Without this, gRPC would send the message to the client, whatever stands in it.
+                _LOG.exception("call failed", extra={"method": method})
+            await context.abort_with_status(rpc_status.to_status(status))
+        else:
+            self._calls.labels(method, StatusCode.OK.name).inc()

@@ -1,0 +1,48 @@
+"""Books and events as protobuf messages."""
+
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from common.books import Book
+from common.events import BookEvent
+from common.tables import BookRow
+from grpc_reader.tables import DeliveredEventRow
+from protos.bookstore.v1 import books_pb2, events_pb2
+
+BOOK_COLUMNS = tuple(BookRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds it
+EVENT_COLUMNS = tuple(DeliveredEventRow.__table__.columns)  # type: ignore[attr-defined]
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """An aware time, to the microsecond."""
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def book_message(book: Book) -> books_pb2.Book:
+    """A book, as books.proto describes it."""
+    return books_pb2.Book(
+        id=book.id,
+        title=book.title,
+        author=book.author,
+        publication_date=book.publication_date.isoformat(),
+        version=book.version,
+        create_time=timestamp(book.created_at),
+        update_time=timestamp(book.updated_at),
+    )
+
+
+def event_message(row: DeliveredEventRow) -> events_pb2.DeliveredEvent:
+    """A row as it came from EVENT_COLUMNS; the book is read from the event's own body."""
+    return events_pb2.DeliveredEvent(
+        position=row.position,
+        id=row.event_id,
+        type=row.type,
+        book_id=row.book_id,
+        book_version=row.book_version,
+        time=timestamp(row.event_time),
+        record_time=timestamp(row.record_time),
+        book=book_message(BookEvent.model_validate_json(row.body).data),
+    )

@@ -1,0 +1,214 @@
+"""What clients of the REST API are built from, and that it tells of every answer that they get."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from api.app import openapi_document
+from common.tokens import SCOPES
+from tests.fixtures.api import PASSWORD, Api
+from tests.fixtures.schema import ROOT
+
+SNAPSHOT = Path(__file__).with_name("openapi.json")
+DOCUMENT = openapi_document()
+PROBLEM = "application/problem+json"
+OPERATIONS = {
+    f"{method.upper()} {path}": operation
+    for path, methods in DOCUMENT["paths"].items()
+    for method, operation in methods.items()
+}
+CALLS = {
+    "POST /v1/auth/token",
+    "POST /v1/auth/revoke",
+    "GET /.well-known/jwks.json",
+    "POST /v1/books",
+    "GET /v1/books",
+    "GET /v1/books/{id}",
+    "PUT /v1/books/{id}",
+    "PATCH /v1/books/{id}",
+    "DELETE /v1/books/{id}",
+    "POST /v1/books:import",
+}
+DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
+LOGIN = {"grant_type": "password", "username": "writer", "password": PASSWORD}
+JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
+HEADER = b"title,author,publication_date"
+LOST = "/v1/books/9223372036854775807"
+
+
+def schema_of(content: dict[str, Any]) -> dict[str, Any]:
+    schema: dict[str, Any] = content["schema"]
+    name = schema.get("$ref", "").removeprefix("#/components/schemas/")
+    found: dict[str, Any] = DOCUMENT["components"]["schemas"][name] if name else schema
+    return found
+
+
+def examples_of(content: dict[str, Any]) -> list[Any]:
+    """Those of the media type, or of its schema."""
+    named = [example["value"] for example in content.get("examples", {}).values()]
+    single = [content["example"]] if "example" in content else []
+    return [*named, *single, *schema_of(content).get("examples", [])]
+
+
+def assert_has_examples_of_its_schema(content: dict[str, Any]) -> None:
+    schema = schema_of(content)
+    assert schema
+    assert examples_of(content)
+    for example in examples_of(content):
+        if schema["type"] != "object":
+            continue
+        known = set(schema.get("properties", example))
+        assert set(schema.get("required", ())) <= set(example)
+        assert set(example) <= known or schema.get("additionalProperties") is True
+
+
+def test_the_committed_description_is_what_the_code_gives() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "api", "openapi"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert made.stdout == SNAPSHOT.read_text(), "run `python -m api openapi >tests/contract/openapi.json`"
+
+
+def test_all_calls_of_the_design_are_described_and_no_others() -> None:
+    assert set(OPERATIONS) == CALLS
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_says_what_it_is_and_what_it_takes(name: str) -> None:
+    operation = OPERATIONS[name]
+    assert operation["operationId"].isidentifier()
+    assert operation["summary"]
+    assert operation["description"]
+    assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
+    assert ("requestBody" in operation) is name.startswith(("POST", "PUT", "PATCH"))
+    for content in operation.get("requestBody", {"content": {}})["content"].values():
+        assert_has_examples_of_its_schema(content)
+
+
+def test_the_login_is_the_password_flow_and_each_call_names_its_scope() -> None:
+    flow = DOCUMENT["components"]["securitySchemes"]["login"]["flows"]["password"]
+    assert (flow["tokenUrl"], flow["scopes"]) == ("/v1/auth/token", SCOPES)
+    scopes = {name: it["security"][0]["login"] for name, it in OPERATIONS.items() if "security" in it}
+    reads = {"GET /v1/books", "GET /v1/books/{id}"}
+    assert scopes == {
+        name: ["books:read" if name in reads else "books:write"] for name in CALLS if "/books" in name
+    }
+
+
+def test_no_two_operations_have_the_same_id() -> None:
+    ids = [operation["operationId"] for operation in OPERATIONS.values()]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_success_is_described_with_schema_and_example(name: str) -> None:
+    responses = OPERATIONS[name]["responses"]
+    [status] = [status for status in responses if status.startswith("2")]
+    if status == "204":
+        assert "content" not in responses[status]
+    else:
+        assert_has_examples_of_its_schema(responses[status]["content"]["application/json"])
+    assert responses[status]["description"] not in {"", "Successful Response"}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_every_error_is_a_problem_with_examples(name: str) -> None:
+    operation = OPERATIONS[name]
+    failures = {status: it for status, it in operation["responses"].items() if status >= "4"}
+    assert {"405", "500", "503"} <= set(failures)
+    unavailable = {example["type"] for example in examples_of(failures["503"]["content"][PROBLEM])}
+    assert "/problems/outcome-unknown" in unavailable, "a server that is stopped cuts any call short"
+    assert ("/problems/contended" in unavailable) == ("/problems/database-unavailable" in unavailable)
+    assert ({"401", "403"} <= set(failures)) is ("security" in operation)
+    for status, response in failures.items():
+        assert list(response["content"]) == [PROBLEM]
+        assert_has_examples_of_its_schema(response["content"][PROBLEM])
+        for example in examples_of(response["content"][PROBLEM]):
+            assert example["status"] == int(status)
+
+
+def is_described(name: str, answer: httpx.Response) -> bool:
+    """Whether an answer is one that its operation tells of: status, media type, headers, members."""
+    response = OPERATIONS[name]["responses"].get(str(answer.status_code))
+    if response is None or not all(header in answer.headers for header in response.get("headers", ())):
+        return False
+    if not answer.content:
+        return "content" not in response
+    content = response["content"].get(answer.headers["content-type"])
+    if content is None:
+        return False
+    if answer.is_error:
+        return answer.json()["type"] in {example["type"] for example in examples_of(content)}
+    return set(answer.json()) == set(schema_of(content).get("properties", ()))
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "options", "status"),
+    [
+        ("POST /v1/books", "/v1/books", {"json": DUNE}, 201),
+        ("POST /v1/books", "/v1/books", {"json": {}}, 422),
+        ("POST /v1/books", "/v1/books", {"content": b"{", "headers": JSON}, 400),
+        ("POST /v1/books", "/v1/books", {"content": b"{}"}, 415),
+        ("POST /v1/books", "/v1/books", {"content": b" " * 65_537}, 413),
+        ("GET /v1/books", "/v1/books?limit=1", {}, 200),
+        ("GET /v1/books", "/v1/books?limit=0", {}, 422),
+        ("GET /v1/books/{id}", "{book}", {}, 200),
+        ("GET /v1/books/{id}", "{book}", {"headers": {"If-None-Match": "*"}}, 304),
+        ("GET /v1/books/{id}", LOST, {}, 404),
+        ("GET /v1/books/{id}", "/v1/books/0", {}, 422),
+        ("PUT /v1/books/{id}", "{book}", {"json": DUNE}, 200),
+        ("PUT /v1/books/{id}", LOST, {"json": DUNE}, 404),
+        ("PUT /v1/books/{id}", "{book}", {"json": DUNE, "headers": {"If-Match": '"9"'}}, 412),
+        ("PATCH /v1/books/{id}", "{book}", {"json": {"title": "Dune Messiah"}}, 200),
+        ("PATCH /v1/books/{id}", "{book}", {"json": {"isbn": 1}}, 422),
+        ("DELETE /v1/books/{id}", "{book}", {"headers": {"If-Match": '"9"'}}, 412),
+        ("DELETE /v1/books/{id}", "{book}", {"content": b" " * 65_537}, 413),
+        ("DELETE /v1/books/{id}", "{book}", {}, 204),
+        ("DELETE /v1/books/{id}", LOST, {}, 404),
+        ("POST /v1/books:import", "/v1/books:import", {"content": b"", "headers": CSV}, 422),
+        ("POST /v1/books:import", "/v1/books:import", {"content": b""}, 415),
+        ("POST /v1/books:import", "/v1/books:import", {"content": HEADER, "headers": CSV}, 200),
+        ("POST /v1/auth/token", "/v1/auth/token", {"data": LOGIN}, 200),
+        ("POST /v1/auth/token", "/v1/auth/token", {"data": {**LOGIN, "password": "no"}}, 400),
+        ("POST /v1/auth/token", "/v1/auth/token", {"json": LOGIN}, 415),
+        ("POST /v1/auth/revoke", "/v1/auth/revoke", {"data": {"token": "x"}}, 200),
+        ("POST /v1/auth/revoke", "/v1/auth/revoke", {"content": b"x" * 65_537}, 413),
+        ("GET /.well-known/jwks.json", "/.well-known/jwks.json", {}, 200),
+    ],
+)  # fmt: skip  # one case a line reads as a table
+def test_what_is_answered_is_described(
+    api: Api, name: str, path: str, options: dict[str, Any], status: int
+) -> None:
+    with api.client(api.login()["access_token"]) as client:
+        book = client.post("/v1/books", json=DUNE).headers["location"]
+        client.post("/v1/books", json=DUNE)  # so that a page of one is not the last
+        answer = client.request(name.split(maxsplit=1)[0], path.format(book=book), **options)
+    assert answer.status_code == status, answer.text
+    assert is_described(name, answer)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_another_method_is_answered_as_described(api: Api, name: str) -> None:
+    path = name.split()[1]
+    with api.client() as client:
+        answer = client.request("OPTIONS", path.format(id=1))
+    assert answer.status_code == 405
+    assert is_described(name, answer)
+    described = OPERATIONS[name]["responses"]["405"]
+    assert answer.json() in examples_of(described["content"][PROBLEM])
+    assert described["headers"]["Allow"]["schema"]["examples"] == [answer.headers["allow"]]
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if "security" in OPERATIONS[name]])
+def test_being_refused_is_described(api: Api, name: str) -> None:
+    method, path = name.split()
+    answers = []
+    for token in (None, api.login(scope="outbox:admin")["access_token"]):
+        with api.client(token) as client:
+            answers.append(client.request(method, path.format(id=1)))
+    assert [answer.status_code for answer in answers] == [401, 403]
+    assert all(is_described(name, answer) for answer in answers)

@@ -1,0 +1,154 @@
+"""`python -m api`: users, and how a serving process starts and ends."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.fixtures.api import PASSWORD, Api
+from tests.fixtures.commands import assert_one_sentence, run
+from tests.fixtures.schema import ROOT
+from tests.fixtures.terminal import on_a_terminal
+from tests.fixtures.wire import dead_wire
+from tests.waiting import eventually
+
+
+def test_an_added_user_can_log_in_with_the_scopes_given(api: Api, environment: dict[str, str]) -> None:
+    words = ["user", "add", "ada.l_1-x", "--scope", "books:read", "--password-stdin"]
+    done = run(environment, *words, text="a very long password\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a very long password" not in done.stdout
+    assert api.ask_token("ada.l_1-x", "a very long password").json()["scope"] == "books:read"
+
+
+def test_a_user_has_all_scopes_when_none_is_named(api: Api, environment: dict[str, str]) -> None:
+    assert run(environment, "user", "add", "grace", "--password-stdin", text=PASSWORD).returncode == 0
+    assert api.login("grace")["scope"] == "books:read books:write outbox:admin"
+
+
+def test_a_password_is_typed_twice_and_never_shown(api: Api, environment: dict[str, str]) -> None:
+    with on_a_terminal(environment, "api", "user", "add", "hedy") as terminal:
+        terminal.answer("Password: ", "a very long password")
+        terminal.answer("Again: ", "a very long password")
+        assert terminal.exit_code() == 0
+    assert "Added the user hedy" in terminal.shown
+    assert "a very long password" not in terminal.shown
+    assert api.ask_token("hedy", "a very long password").status_code == 200
+
+
+def test_two_passwords_that_differ_add_nobody(api: Api, environment: dict[str, str]) -> None:
+    with on_a_terminal(environment, "api", "user", "add", "radia") as terminal:
+        terminal.answer("Password: ", "a very long password")
+        terminal.answer("Again: ", "a very long passwort")
+        assert terminal.exit_code() == 2
+    assert "The two passwords differ." in terminal.shown
+    assert api.ask_token("radia", "a very long password").status_code == 400
+
+
+def test_an_interrupted_command_ends_with_130_and_no_trace(environment: dict[str, str]) -> None:
+    with on_a_terminal(environment, "api", "user", "add", "barbara") as terminal:
+        terminal.await_prompt("Password: ")
+        terminal.interrupt()
+        assert terminal.exit_code() == 130
+    assert "Traceback" not in terminal.shown
+
+
+@pytest.mark.parametrize("url", ["", "mysql://u:secret@127.0.0.1:port/n", "sqlite://"])
+def test_a_user_cannot_be_added_without_a_database(environment: dict[str, str], url: str) -> None:
+    done = run(environment, "user", "add", "joan", "--password-stdin", text=PASSWORD, DATABASE_URL=url)
+    assert_one_sentence(done, 1, "DATABASE_URL")
+    assert "secret" not in done.stderr
+
+
+def test_a_name_that_is_taken_is_exit_code_3_and_keeps_its_password(
+    api: Api, environment: dict[str, str]
+) -> None:
+    done = run(environment, "user", "add", "writer", "--password-stdin", text="another password\n")
+    assert_one_sentence(done, 3, "There is a user writer already.")
+    assert api.ask_token().status_code == 200
+
+
+@pytest.mark.parametrize("name", ["", "Ada", "a b", "x" * 65, "\u00e9"])
+def test_a_name_that_will_not_do_is_refused(environment: dict[str, str], name: str) -> None:
+    done = run(environment, "user", "add", name, "--password-stdin", text=PASSWORD)
+    assert_one_sentence(done, 2, "A user name is")
+
+
+@pytest.mark.parametrize("password", ["", "x" * 11, "x" * 129])
+def test_a_password_that_will_not_do_is_refused(environment: dict[str, str], password: str) -> None:
+    done = run(environment, "user", "add", "bob", "--password-stdin", text=password + "\n")
+    assert_one_sentence(done, 2, "A password has 12 to 128 characters.")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"SIGNING_KEYS_DIR": ""}, "SIGNING_KEYS_DIR: Field required"),
+        ({"API_PORT": "70000"}, "API_PORT"),
+        ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must look like"),
+        ({"SIGNING_KEYS_DIR": "/dev/null/keys"}, "SIGNING_KEYS_DIR (/dev/null/keys) cannot be used"),
+        ({"BIND_HOST": "192.0.2.1"}, "Cannot listen on 192.0.2.1"),
+    ],
+)
+def test_serve_that_cannot_start_says_so_in_one_sentence(
+    environment: dict[str, str], changes: dict[str, str], words: str
+) -> None:
+    assert_one_sentence(run(environment, "serve", **changes), 1, words)
+
+
+def test_serve_on_a_port_in_use_says_so_in_one_sentence(environment: dict[str, str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = run(environment, "serve", API_PORT=str(taken.getsockname()[1]))
+    assert_one_sentence(done, 1, "Address already in use")
+
+
+def is_served(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/livez").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "signals",
+    [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGINT]],
+    ids=["SIGTERM", "SIGINT", "many"],
+)
+def test_a_signal_however_often_ends_the_process_with_0(
+    environment: dict[str, str], signals: list[signal.Signals], tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
+        )
+        try:
+            eventually(lambda: is_served(f"http://127.0.0.1:{environment['API_PORT']}"), within=30)
+            for number in signals:
+                process.send_signal(number)
+            assert process.wait(timeout=10) == 0, log.read_text()
+        finally:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_signal_while_it_waits_for_the_database_ends_the_process_with_0(
+    environment: dict[str, str],
+) -> None:
+    with dead_wire() as nowhere:
+        url = f"mysql://u:p@127.0.0.1:{nowhere.port}/n"
+        process = subprocess.Popen(
+            [sys.executable, "-m", "api", "serve"],
+            cwd=ROOT,
+            env={**environment, "DATABASE_URL": url},
+            stderr=subprocess.PIPE,
+        )
+        eventually(lambda: nowhere.connections > 0, within=30, because="it asks for the database")
+        process.send_signal(signal.SIGTERM)
+        _, complaints = process.communicate(timeout=10)
+    assert (process.returncode, complaints) == (0, b"")

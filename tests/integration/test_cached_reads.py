@@ -1,0 +1,89 @@
+"""The API's reads through the cache; tests/integration/test_reader_cache.py tells how it stays fresh."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from pydantic import SecretStr
+from redis import Redis
+from sqlalchemy import Engine, make_url, text
+
+from api.books import commands, queries
+from common.books import Book, NewBook
+from common.cache import TICKET_KEY, BookCache, Vacancy
+from common.database import Database
+from common.settings import CacheSettings, DatabaseSettings
+from tests.fixtures.wire import Wire, wire_to
+
+pytestmark = pytest.mark.anyio
+TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+DUNE = NewBook.model_validate({"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"})
+
+
+@pytest.fixture
+async def database(fresh_settings: DatabaseSettings) -> AsyncIterator[Database]:
+    database = Database(fresh_settings, pool_size=2)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def book(database: Database) -> Book:
+    return await commands.add_book(database, DUNE, TRACE)
+
+
+@pytest.fixture
+def ticket(cache_settings: CacheSettings) -> Iterator[None]:
+    """What the consumer holds while it records."""
+    with Redis.from_url(cache_settings.cache_url.get_secret_value(), decode_responses=True) as redis:
+        redis.set(TICKET_KEY, f"{redis.info('server')['run_id']} abc")
+        yield
+        redis.flushdb()
+
+
+@pytest.fixture
+def wire(cache_settings: CacheSettings) -> Iterator[Wire]:
+    with wire_to(make_url(cache_settings.cache_url.get_secret_value()).port or 0) as wire:
+        yield wire
+
+
+@pytest.fixture
+async def cache(wire: Wire) -> AsyncIterator[BookCache]:
+    cache = BookCache(CacheSettings(cache_url=SecretStr(f"redis://127.0.0.1:{wire.port}/0")))
+    yield cache
+    await cache.close()
+
+
+def rename(engine: Engine, title: str) -> None:
+    """Behind everybody's back, so that a cached book is told from one that was read."""
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE book SET title = :title"), {"title": title})
+
+
+@pytest.mark.usefixtures("ticket")
+async def test_a_book_is_read_once_and_then_served_from_the_cache_until_it_is_evicted(
+    database: Database, relay_engine: Engine, cache: BookCache, book: Book
+) -> None:
+    assert await queries.get_book(database, cache, book.id) == book
+    rename(relay_engine, "another")
+    assert await queries.get_book(database, cache, book.id) == book
+    await cache.evict(book.id)
+    assert (await queries.get_book(database, cache, book.id)).title == "another"
+
+
+@pytest.mark.usefixtures("ticket")
+async def test_a_cache_that_is_lost_on_the_way_only_costs_speed(
+    database: Database, cache: BookCache, wire: Wire, book: Book
+) -> None:
+    vacancy = await cache.look_up(book.id)
+    assert isinstance(vacancy, Vacancy)
+    wire.cut()
+    assert await cache.fill(vacancy, book) is False
+    await cache.evict(book.id)
+    assert await queries.get_book(database, cache, book.id) == book
+
+
+async def test_without_a_ticket_nothing_is_served_from_the_cache(
+    database: Database, cache: BookCache, book: Book
+) -> None:
+    assert await queries.get_book(database, cache, book.id) == book
+    assert await cache.look_up(book.id) is None

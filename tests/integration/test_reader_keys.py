@@ -1,0 +1,76 @@
+"""The public keys of the API, over HTTP."""
+
+import pytest
+
+from common.errors import KeysUnavailableError, UnauthenticatedError
+from grpc_reader import keys as keys_module
+from grpc_reader.authentication import Authentication
+from grpc_reader.keys import RemoteKeys
+from tests.fixtures.reader import Keys, new_key
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 0.0)
+
+
+def metadata(token: str) -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {token}")]
+
+
+async def test_keys_are_fetched_once_and_kept_while_the_api_is_away(keys: Keys) -> None:
+    authentication = Authentication(RemoteKeys(keys.url))
+    assert (await authentication.check(metadata(keys.token()))).username == "alice"
+    keys.away = True
+    assert (await authentication.check(metadata(keys.token()))).username == "alice"
+    assert keys.downloads == 1
+
+
+async def test_a_key_that_is_newer_than_ours_is_fetched(keys: Keys) -> None:
+    authentication = Authentication(RemoteKeys(keys.url))
+    await authentication.check(metadata(keys.token()))
+    newer = new_key()
+    keys.published.append(newer)
+    assert (await authentication.check(metadata(keys.token(key=newer)))).username == "alice"
+    await authentication.check(metadata(keys.token()))
+    assert keys.downloads == 2
+
+
+async def test_unknown_keys_do_not_make_us_ask_for_every_call(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 60.0)
+    authentication = Authentication(RemoteKeys(keys.url))
+    foreign = new_key()
+    for _ in range(5):
+        with pytest.raises(UnauthenticatedError):
+            await authentication.check(metadata(keys.token(key=foreign)))
+    assert keys.downloads == 1
+
+
+async def test_without_any_keys_a_call_is_told_to_try_again_and_later_succeeds(keys: Keys) -> None:
+    keys.away = True
+    authentication = Authentication(RemoteKeys(keys.url))
+    with pytest.raises(KeysUnavailableError):
+        await authentication.check(metadata(keys.token()))
+    keys.away = False
+    assert (await authentication.check(metadata(keys.token()))).username == "alice"
+
+
+async def test_a_key_that_was_withdrawn_is_given_up_when_the_copy_is_old(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authentication = Authentication(RemoteKeys(keys.url))
+    await authentication.check(metadata(keys.token()))
+    keys.published[:] = [new_key()]
+    monkeypatch.setattr(keys_module, "_MAX_AGE_SECONDS", -1.0)
+    with pytest.raises(UnauthenticatedError):
+        await authentication.check(metadata(keys.token()))
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://name.invalid/"])
+async def test_an_address_where_nobody_is_means_no_keys(url: str) -> None:
+    with pytest.raises(KeysUnavailableError):
+        await RemoteKeys(url)()

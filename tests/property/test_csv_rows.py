@@ -1,0 +1,116 @@
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.books.csv_rows import HEADER, Row, rows_of
+from common.errors import InvalidInputError
+
+HEAD = b"title,author,publication_date\n"
+TEXT = st.text(
+    st.characters(blacklist_categories=["Cs"], blacklist_characters="\x00\r"), min_size=1, max_size=40
+)
+GOOD = TEXT.filter(lambda text: bool(text.strip()))
+
+
+def read(*pieces: bytes) -> list[Row]:
+    async def collect() -> list[Row]:
+        async def feed() -> AsyncIterator[bytes]:
+            for piece in pieces:
+                yield piece
+
+        return [row async for row in rows_of(feed())]
+
+    return asyncio.run(collect())
+
+
+def written(rows: list[tuple[str, str, str]]) -> bytes:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out)
+    writer.writerow(HEADER)
+    writer.writerows(rows)
+    return out.getvalue().encode()
+
+
+@given(
+    st.lists(st.tuples(GOOD, GOOD, st.dates().map(str)), max_size=8),
+    st.lists(st.integers(0, 2000), max_size=5),
+)
+def test_every_row_comes_out_once_however_the_bytes_are_cut(
+    rows: list[tuple[str, str, str]], cuts: list[int]
+) -> None:
+    raw = written(rows)
+    edges = [0, *sorted(min(cut, len(raw)) for cut in cuts), len(raw)]
+    found = read(*(raw[begin:end] for begin, end in pairwise(edges)))
+    books = [row.book for row in found]
+    assert [(book.title, book.author, str(book.publication_date)) for book in books if book] == [
+        (title.strip(), author.strip(), day) for title, author, day in rows
+    ]
+    assert [row.line for row in found] == _first_lines(rows)
+
+
+def _first_lines(rows: list[tuple[str, str, str]]) -> list[int]:
+    lines, line = [], 2
+    for row in rows:
+        lines.append(line)
+        line += 1 + sum(field.count("\n") for field in row)
+    return lines
+
+
+@given(st.binary(max_size=300), st.integers(0, 300))
+def test_garbage_behind_the_header_never_raises_and_does_not_depend_on_the_cut(raw: bytes, cut: int) -> None:
+    assert read(HEAD + raw) == read(HEAD, raw[:cut], raw[cut:])
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"Dune,Frank Herbert", "has 2 fields instead of 3"),
+        (b"Dune,Frank Herbert,1965-08-01,x", "has 4 fields instead of 3"),
+        (b",Frank Herbert,1965-08-01", "title: String should have at least 1 character"),
+        (b"Iliad,Homer,-750-01-01", "publication_date: must be a date, written YYYY-MM-DD"),
+        (b"Dune,Frank Herbert,", "publication_date: must be a date, written YYYY-MM-DD"),
+        (b"D\xffne,Frank Herbert,1965-08-01", "is not UTF-8"),
+        (b"D\x00ne,Frank Herbert,1965-08-01", "title: must not contain the NUL character"),
+        (b'"Dune"x,Frank Herbert,1965-08-01', "is not CSV"),
+        (b'"Dune,Frank Herbert,1965-08-01', "has a quote that is never closed"),
+        (b"x" * 70_000 + b",a,1965-08-01", "is longer than 65536 bytes"),
+    ],
+)
+def test_bad_row_is_reported_and_stops_no_other(line: bytes, reason: str) -> None:
+    good = b"Emma,Jane Austen,1815-12-23\n"
+    rows = read(HEAD + good + line + b"\n" + good)
+    assert [row.line for row in rows] == [2, 3, 4]
+    assert [row.book is not None for row in rows] == [True, False, True]
+    assert rows[1].reason.startswith(reason)
+
+
+def test_quote_that_is_never_closed_costs_one_row_in_a_long_file() -> None:
+    good = b"Emma,Jane Austen,1815-12-23\n"
+    rows = read(HEAD + b'"Dune,a,1965-08-01\n' + good * 5000)
+    assert (len(rows), sum(row.book is None for row in rows)) == (5001, 1)
+    assert rows[0].reason == "has a quote that is not closed within 65536 bytes"
+
+
+def test_byte_order_mark_and_carriage_returns_are_taken() -> None:
+    rows = read(b"\xef\xbb\xbftitle,author,publication_date\r\nEmma,Jane Austen,1815-12-23\r\n")
+    assert rows[0].book is not None
+    assert rows[0].book.title == "Emma"
+
+
+def test_empty_lines_are_no_rows_but_are_counted_as_lines() -> None:
+    rows = read(HEAD + b"\nEmma,Jane Austen,1815-12-23\n\r\n\r")
+    assert [row.line for row in rows] == [3]
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"\n", b"title,author\n", b"author,title,publication_date\nx,y,z\n", b"\xff\n"]
+)
+def test_wrong_header_is_refused_before_any_row(raw: bytes) -> None:
+    with pytest.raises(InvalidInputError, match="title,author,publication_date"):
+        read(raw)

@@ -1,0 +1,138 @@
+"""Keys, passwords and the turnstile: no server needed."""
+
+import json
+import stat
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from anyio import create_task_group, to_thread
+from fastapi import HTTPException
+from joserfc.jwk import ECKey, RSAKey
+
+from api.auth.keys import SigningKeys
+from api.auth.passwords import Passwords
+from api.auth.turnstile import Turnstile
+from common.errors import StartError
+
+
+def kid(keys: SigningKeys) -> str:
+    found: str = keys.signing().keys[0].kid or ""
+    return found
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_first_start_makes_a_key_that_only_its_owner_can_read(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    keys = SigningKeys.open(directory)
+    assert mode(directory) == 0o700
+    assert [(file.name, mode(file)) for file in directory.iterdir()] == [(f"{kid(keys)}.pem", 0o600)]
+
+
+def test_the_key_survives_a_restart(tmp_path: Path) -> None:
+    assert kid(SigningKeys.open(tmp_path)) == kid(SigningKeys.open(tmp_path))
+
+
+def test_processes_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
+    starters = 8
+    barrier = threading.Barrier(starters)
+
+    def start(_: int) -> str:
+        barrier.wait()
+        return kid(SigningKeys.open(tmp_path / "keys"))
+
+    with ThreadPoolExecutor(starters) as pool:
+        assert len(set(pool.map(start, range(starters)))) == 1
+
+
+def test_the_newest_key_signs_and_all_are_published(tmp_path: Path) -> None:
+    old = SigningKeys.open(tmp_path)
+    new = ECKey.generate_key("P-256")
+    (tmp_path / "new.pem").write_bytes(new.as_pem(private=True))
+    both = SigningKeys.open(tmp_path)
+    assert kid(both) == new.thumbprint()
+    assert {key["kid"] for key in json.loads(both.jwks)["keys"]} == {kid(old), kid(both)}
+
+
+def test_nothing_private_is_published(tmp_path: Path) -> None:
+    [key] = json.loads(SigningKeys.open(tmp_path).jwks)["keys"]
+    assert set(key) == {"kty", "crv", "x", "y", "kid", "use", "alg"}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        ECKey.generate_key("P-384").as_pem(private=True),
+        ECKey.generate_key("P-256").as_pem(private=False),
+        RSAKey.generate_key(2048).as_pem(private=True),
+    ],
+    ids=["empty", "garbage", "another curve", "public", "RSA"],
+)
+def test_a_file_that_is_no_private_key_of_ours_stops_the_start_with_a_sentence(
+    tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "wrong.pem").write_bytes(content)
+    with pytest.raises(StartError, match=r"wrong\.pem is not the PEM file of a private P-256 key"):
+        SigningKeys.open(tmp_path)
+
+
+def test_a_directory_that_cannot_be_made_stops_the_start_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StartError, match="SIGNING_KEYS_DIR"):
+        SigningKeys.open(tmp_path / "file" / "keys")
+
+
+def test_no_key_is_no_start() -> None:
+    with pytest.raises(StartError):
+        SigningKeys([])
+
+
+def test_a_password_matches_its_hash_however_the_keyboard_writes_it() -> None:
+    passwords = Passwords()
+    stored = passwords.hash("cafe\u0301 with accent")
+    assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert passwords.matches(stored, "caf\u00e9 with accent")
+    assert not passwords.matches(stored, "cafe with accent")
+
+
+@pytest.mark.parametrize("password", ["", "nobody has this password", "\ud800" * 12, "x" * 5000])
+def test_without_a_stored_hash_no_password_matches(password: str) -> None:
+    assert not Passwords().matches(None, password)
+
+
+def test_a_stored_hash_that_is_none_matches_nothing() -> None:
+    assert not Passwords().matches("plain text", "plain text")
+
+
+@pytest.mark.parametrize("password", ["x" * 11, "x" * 129])
+def test_a_password_of_the_wrong_length_is_refused(password: str) -> None:
+    with pytest.raises(ValueError, match="12 to 128"):
+        Passwords().hash(password)
+
+
+@pytest.mark.anyio
+async def test_a_full_turnstile_sends_the_next_away_with_503() -> None:
+    turnstile = Turnstile(at_once=1, waiting=1)
+    go, inside = threading.Event(), threading.Event()
+
+    def work() -> None:
+        inside.set()
+        go.wait()
+
+    async with create_task_group() as tasks:
+        tasks.start_soon(turnstile.run, work)
+        tasks.start_soon(turnstile.run, work)
+        await to_thread.run_sync(inside.wait)
+        try:
+            with pytest.raises(HTTPException) as refused:
+                await turnstile.run(work)
+        finally:
+            go.set()
+    assert refused.value.status_code == 503
+    assert await turnstile.run(lambda: 7) == 7

@@ -1,0 +1,21 @@
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], *, within: float = 10, because: str = "") -> T:
+    """The first true answer of `probe`; fails with the last one when none comes `within` seconds.
+
+    The only place where a test waits.
+    """
+    pause = threading.Event()
+    deadline = time.monotonic() + within
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"not within {within} s {because}: {answer!r}"
+        pause.wait(0.02)
