@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,51 @@ def test_outdated_package_lists_are_brought_up_to_date_once(machine: Machine, tm
     calls = machine(root=True, apt_get=f'if [ "$1" = update ]; then : >{fresh}; fi; [ -e {fresh} ]')
     assert install_missing(("redis-server",)) == ["redis-server"]
     assert [call.split()[1] for call in calls()] == ["install", "update", "install"]
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    [
+        "E: Could not get lock /var/cache/apt/archives/lock. It is held by process 7 (apt-get)",
+        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is …?",
+    ],
+)
+def test_apt_that_another_one_keeps_out_is_asked_again(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, complaint: str
+) -> None:
+    monkeypatch.setattr(devstack.packages, "_PAUSE_SECONDS", 0)
+    asked = tmp_path / "asked"
+    calls = machine(
+        root=True, apt_get=f'[ -e {asked} ] && exit; : >{asked}; echo "{complaint}" >&2; exit 100'
+    )
+    assert install_missing(("redis-server",)) == ["redis-server"]
+    assert [call.split()[1] for call in calls()] == ["install", "install"]
+
+
+def test_apt_that_is_kept_out_for_minutes_is_one_sentence_with_its_own_last_line(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devstack.packages, "_PATIENCE_SECONDS", -1)
+    machine(root=True, apt_get='echo "E: Could not get lock /var/lib/apt/lists/lock." >&2; exit 100')
+    with pytest.raises(SetupError, match=r"failed: E: Could not get lock /var/lib/apt/lists/lock\.$"):
+        install_missing(("redis-server",))
+
+
+def test_of_two_that_begin_at_once_one_installs_and_the_other_waits_for_the_end_of_it(
+    machine: Machine, tmp_path: Path
+) -> None:
+    program = tmp_path / "bin" / "redis-server"
+    # As dpkg does it: the program is there before all that it needs is.
+    script = f"/bin/ln -s /bin/true {program}; /bin/sleep 0.5; : >{tmp_path}/configured"
+    machine(root=True, apt_get=script)
+
+    def ready(_: int) -> list[str]:
+        missing = install_missing(("redis-server",))
+        assert (tmp_path / "configured").exists()
+        return missing
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(ready, range(2))) == [[], ["redis-server"]]
 
 
 def test_apt_that_fails_is_one_sentence_with_its_own_last_line(machine: Machine) -> None:
