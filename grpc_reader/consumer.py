@@ -11,7 +11,7 @@ from common.settings import BrokerSettings, CacheSettings
 from grpc_reader.backoff import Backoff
 from grpc_reader.deadline import cut_after
 from grpc_reader.generations import Generations, SupersededError
-from grpc_reader.intake import Intake
+from grpc_reader.intake import TRANSIENT, Intake
 from grpc_reader.metrics import ReaderMetrics
 from grpc_reader.recorder import Recorder
 from grpc_reader.ticket import Ticket
@@ -77,7 +77,9 @@ class Consumer:
                 _LOG.info("consumer superseded", extra={"reason": str(error)})
             except BROKER_ERRORS as error:
                 _LOG.warning("broker not reached", extra={"error": str(error) or type(error).__name__})
-            except Exception:  # noqa: BLE001  one of its two homes
+            except TRANSIENT as error:
+                _LOG.warning("database not reached", extra={"error": str(error)})
+            except Exception:  # noqa: BLE001  the outermost loop
                 # Whatever it is, the unacknowledged events come again. If one of them is the cause, it must
                 # not use up the delivery limit of those that were in hand with it.
                 self._cautious = True

@@ -26,7 +26,7 @@ _IDLE_SECONDS = 0.25
 _EVICTION_PAUSE_SECONDS = 0.05
 _BINDINGS_SECONDS = 5
 _LAST_CONFIRM_SECONDS = 2
-_TRANSIENT = (DatabaseUnavailableError, ContendedError, OutcomeUnknownError)
+TRANSIENT = (DatabaseUnavailableError, ContendedError, OutcomeUnknownError)
 _LOG = logging.getLogger(__name__)
 
 
@@ -80,8 +80,9 @@ class Intake:
     def run(self) -> None:
         """Record until told to stop. Raises BROKER_ERRORS or SupersededError, which end this connection.
 
-        A cautious one has one delivery in hand at a time and ends after as many as are in hand otherwise:
-        the one that made the last connection fail is among them, and only that one's failures count.
+        A cautious one has one delivery in hand at a time, so that only that one's failures count. It ends
+        after as many as are in hand otherwise, or when one comes for the first time: the one that made the
+        last connection fail, and those that were in hand with it, come again before that.
         """
         while not self._stopping.is_set() and self._left != 0:
             # A single event does not wait for company: what is there already makes the batch.
@@ -96,7 +97,7 @@ class Intake:
 
     def _take(self, message: Any) -> None:  # noqa: ANN401  py-amqp has no types
         if self._left:
-            self._left -= 1
+            self._left = self._left - 1 if message.delivery_info["redelivered"] else 0
         try:
             self._pending.append(Delivery(message, understand(message.body)))
         except NotUnderstoodError as error:
@@ -119,7 +120,7 @@ class Intake:
         while self._pending and not self._stopping.is_set():
             try:
                 self._record(list(islice(self._pending, _BATCH)))
-            except _TRANSIENT as error:
+            except TRANSIENT as error:
                 # Kept in hand: given back, it would come again at once and wear out its delivery limit.
                 pause = backoff.next_pause()
                 _LOG.warning("record postponed", extra={"error": str(error), "seconds": f"{pause:.1f}"})

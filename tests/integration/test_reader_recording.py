@@ -1,13 +1,14 @@
 """The consumer against a real broker, database and cache."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import pytest
+from amqp import Channel
 from sqlalchemy import Engine, select, text
 
 from common.settings import BrokerSettings, CacheSettings
-from grpc_reader.arrival import understand
+from grpc_reader.arrival import Arrival, understand
 from grpc_reader.consumer import Consumer
 from grpc_reader.generations import Generations, SupersededError
 from grpc_reader.recorder import Recorder
@@ -94,7 +95,7 @@ def test_what_is_not_understood_is_dead_lettered_and_stops_nothing(
     # The letter is in its queue before the reader hears so.
     eventually(lambda: len(reasons()) == 2)
     assert "not UTF-8" in reasons()
-    assert publisher.count("bookstore.reader.dead") == 2
+    eventually(lambda: publisher.count("bookstore.reader.dead") == 2)
 
 
 def test_an_event_with_the_id_of_another_is_dead_lettered_and_stops_nothing(
@@ -121,7 +122,7 @@ def test_an_event_whose_version_another_one_has_is_dead_lettered_and_no_repeat(
     eventually(lambda: [found[1:] for found in recorded()] == [(1, 1), (2, 1), (2, 2), (1, 2), (1, 3)])
     reasons = {vars(each)["reason"] for each in caplog.records if each.getMessage() == "event dead-lettered"}
     assert reasons == {"another event has this version of its book"}
-    assert publisher.count("bookstore.reader.dead") == 2
+    eventually(lambda: publisher.count("bookstore.reader.dead") == 2)
 
 
 def test_an_event_is_acknowledged_only_after_its_commit(
@@ -211,13 +212,65 @@ def test_the_next_consumer_goes_on_where_the_first_one_ended(
         assert [version for _, book, version in found if book == book_id] == list(range(1, 301))
 
 
-def test_the_consumer_comes_back_when_its_queue_was_deleted(
-    consumer: Consumer, publisher: Publisher, recorded: Recorded
+def test_after_a_failure_that_nobody_foresaw_one_is_in_hand_at_a_time_until_a_new_one_comes(
+    consumer: Consumer,
+    publisher: Publisher,
+    recorded: Recorded,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.INFO)
+    prefetches: list[int] = []
+    qos, record = Channel.basic_qos, Recorder.record
+    failures = iter([RuntimeError("unforeseen")])
+
+    def note(channel: Channel, size: int, count: int, a_global: bool) -> None:  # noqa: FBT001  as in py-amqp
+        prefetches.append(count)
+        qos(channel, size, count, a_global)
+
+    def fail_once(recorder: Recorder, batch: Sequence[Arrival], ours: Collection[str]) -> object:
+        for failure in failures:
+            raise failure
+        return record(recorder, batch, ours)
+
+    monkeypatch.setattr(Channel, "basic_qos", note)
+    monkeypatch.setattr(Recorder, "record", fail_once)
+    publisher.publish(make_event(1, 1))
+    eventually(lambda: recorded() == [(1, 1, 1)])
+    assert caplog.messages.count("consumer failed") == 1
+    assert prefetches == [1]
+    publisher.publish(make_event(1, 2))
+    eventually(lambda: len(prefetches) == 2)
+    assert prefetches[1] > 1
+    assert recorded() == [(1, 1, 1), (2, 1, 2)]
+
+
+def test_a_database_that_is_in_the_way_while_the_consumer_connects_is_no_failure_of_an_event(
+    consumer: Consumer,
+    publisher: Publisher,
+    recorded: Recorded,
+    reader_engine: Engine,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     publisher.publish(make_event(1, 1))
     eventually(recorded)
+    caplog.set_level(logging.INFO)
+    with reader_engine.connect() as blocker:
+        blocker.execute(text("SELECT * FROM recorder WHERE id = 1 FOR UPDATE"))
+        publisher.connection.default_channel.queue_delete("bookstore.reader")
+        eventually(lambda: "database not reached" in caplog.messages, within=30)
+        blocker.rollback()
+    eventually(lambda: "consumer connected" in caplog.messages)
+    assert "consumer failed" not in caplog.messages
+
+
+def test_the_consumer_comes_back_when_its_queue_was_deleted(
+    consumer: Consumer, publisher: Publisher, recorded: Recorded, caplog: pytest.LogCaptureFixture
+) -> None:
+    publisher.publish(make_event(1, 1))
+    eventually(recorded)
+    caplog.set_level(logging.INFO)
     publisher.connection.default_channel.queue_delete("bookstore.reader")
-    eventually(lambda: not consumer.connected)
-    eventually(lambda: consumer.connected)
+    eventually(lambda: "consumer connected" in caplog.messages)
     publisher.publish(make_event(1, 2))
     eventually(lambda: recorded() == [(1, 1, 1), (2, 1, 2)])
