@@ -30,7 +30,7 @@ _LOG = logging.getLogger(__name__)
 class Relay:
     """Moves events from the outbox to the broker, each book's in order (docs/architecture.md).
 
-    An event leaves the outbox only after the broker has confirmed and routed it. Whatever breaks, the events
+    An event leaves the backlog only after the broker has confirmed and routed it. Whatever breaks, the events
     in flight are sent again under the same id; none is lost and none overtakes another of its book.
     """
 
@@ -109,8 +109,10 @@ class Relay:
         if session.publisher.in_flight:
             return 0.2
         # A scan that is due and has no room is no reason to go round at once.
-        until_scan = self._next_scan - time.monotonic() if self._has_room() else SCAN_SECONDS
-        return self._holding.patience(max(0.0, until_scan))
+        now = time.monotonic()
+        until_scan = self._next_scan - now if self._has_room() else SCAN_SECONDS
+        # A ring puts the scan off, and must not put off what keeps the shards.
+        return self._holding.patience(max(0.0, min(until_scan, self._next_tend - now)))
 
     def _has_room(self) -> bool:
         """Whether more work may be read."""
@@ -122,7 +124,10 @@ class Relay:
             return True
         self._next_tend = now + SCAN_SECONDS
         try:
-            self._shards = self._leases.tend(self._rate.per_second(now), self._holding.trouble)
+            shards = self._leases.tend(self._rate.per_second(now), self._holding.trouble)
+            # What another relay has left there waits already, and nobody rings for it.
+            self._unfinished |= shards - self._shards
+            self._shards = shards
             self._holding.refresh()
         except _DATABASE_TROUBLE as error:
             _LOG.warning("relay cannot renew leases", extra={"error": str(error)})
