@@ -44,7 +44,8 @@ def _check_patiently(
     engine: Engine, times: int, delay: float, exceptions: tuple[type[Exception], ...]
 ) -> None:
     try:
-        retry(times=times, delay=delay, exceptions=exceptions)(_check)(engine)
+        # A server that is silent makes each try as long as the engine's time-out.
+        retry(times=times, delay=delay, exceptions=exceptions, within=times * delay)(_check)(engine)
     except DatabaseUnavailableError:
         raise StartError(
             "The database does not answer: check DATABASE_URL and that the server runs."
