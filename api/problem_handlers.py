@@ -49,7 +49,7 @@ def kind_of(error: BookstoreError) -> Kind:
 async def _bookstore_error(request: Request, error: Exception) -> Response:
     kind = kind_of(cast("BookstoreError", error))
     if isinstance(error, InvalidInputError):
-        return _invalid(error.violations[:_FAULTS_SHOWN])
+        return _invalid(error.violations)
     return answer(kind, str(error), headers=_challenge(request, error))
 
 
@@ -68,7 +68,7 @@ async def _validation_error(_: Request, error: Exception) -> Response:
     if faults[0]["type"] == "json_invalid":
         reason, position = faults[0]["ctx"]["error"], faults[0]["loc"][-1]
         return _malformed(f"is not JSON: {reason} at character {position}")
-    return _invalid([_violation(fault) for fault in faults[:_FAULTS_SHOWN]])
+    return _invalid([_violation(fault) for fault in faults])
 
 
 def _malformed(reason: str) -> Response:
@@ -80,7 +80,7 @@ def _invalid(violations: Sequence[Violation]) -> Response:
     detail = f"{first.pointer or 'The body'}: {first.detail}"
     if len(violations) > 1:
         detail += f" (and {len(violations) - 1} more)"
-    return answer(ERRORS[InvalidInputError], detail, faults=violations)
+    return answer(ERRORS[InvalidInputError], detail, faults=violations[:_FAULTS_SHOWN])
 
 
 def _violation(fault: Mapping[str, Any]) -> Violation:
