@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from devstack.folders import Folders
@@ -24,5 +25,6 @@ def home_of(folders: Folders, root: str) -> Path:
 def remove_orphans(root: str) -> None:
     """Remove what stands in the root directory for servers whose own folder has gone."""
     for owner in Path(root, "srv").glob(f"devstack-*/{_OWNER}") if root else ():
-        if not Path(owner.read_text()).exists():
-            shutil.rmtree(owner.parent, ignore_errors=True)
+        with suppress(FileNotFoundError):  # another test worker was here first
+            if not Path(owner.read_text()).exists():
+                shutil.rmtree(owner.parent, ignore_errors=True)

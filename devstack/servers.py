@@ -13,6 +13,7 @@ _PATIENCE_SECONDS = 60
 # Below what Linux gives to clients (ip_local_port_range begins at 32768).
 _PORTS = (15_000, 32_000)
 _PORT_MAX = 65_535
+_given: set[int] = set()
 
 
 class SetupError(Exception):
@@ -91,13 +92,16 @@ def free_port() -> int:
     while True:
         # Not from `random`, which tests seed: two suites at once would choose the same.
         port = _PORTS[0] + secrets.randbelow(_PORTS[1] - _PORTS[0])
+        if port in _given:  # whoever has got it may not listen on it yet
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
 
 
 def port_from_environment(variable: str, default: int) -> int:
