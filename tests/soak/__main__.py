@@ -37,6 +37,7 @@ from tests.soak.timeline import Mark, Timeline
 _CALM_SECONDS = (0.5, 4.0)
 _LONGEST_RECOVERY_SECONDS = 60.0
 _REST_SECONDS = 180.0
+_NEW_SECONDS = 5.0
 _WRITERS = 14
 _HOT_BOOKS = 20
 
@@ -103,8 +104,9 @@ def _storm(
 
 
 def _caught_up(timeline: Timeline, since: float) -> bool:
-    """Whether the queue of work has been nearly empty at some time since then."""
-    return any(sample.backlog < 50 for sample in timeline.samples[-5:] if sample.second > since)
+    """Whether, at some time since then, little waited to be sent and what was recorded was new."""
+    recent = [sample for sample in timeline.samples[-5:] if sample.second > since]
+    return any(sample.backlog < 50 and sample.age_seconds < _NEW_SECONDS for sample in recent)
 
 
 def _rest(found: Cluster, rest: RestClient, timeline: Timeline, tap: LastingTap) -> bool:

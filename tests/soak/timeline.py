@@ -3,6 +3,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,22 +13,24 @@ from common.errors import BookstoreError
 
 _COUNTS = text(
     "SELECT (SELECT COUNT(*) FROM outbox) + (SELECT COUNT(*) FROM parked_event),"
-    " (SELECT COALESCE(MAX(position), 0) FROM delivered_event)"
+    " (SELECT COALESCE(MAX(position), 0) FROM delivered_event),"
+    " (SELECT event_time FROM delivered_event ORDER BY position DESC LIMIT 1)"
 )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """At `second`: how many events wait, and how many have been recorded so far."""
+    """At `second`: how many events wait, how many have been recorded, and how old the last of these is."""
 
     second: float
     backlog: int
     recorded: int
+    age_seconds: float
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A fault, from `begin` to `end`, and how long all took to be ready and sent again; in seconds.
+    """A fault, from `begin` to `end`, and how long all took to be ready, sent and recorded again; in seconds.
 
     The recovery is infinite when the wait for it was given up.
     """
@@ -69,5 +72,6 @@ class Timeline:
         while not self._stopping.wait(1):
             # While the database is away there is nothing to see.
             with contextlib.suppress(BookstoreError, SQLAlchemyError), transaction(self.engine) as connection:
-                backlog, recorded = connection.execute(_COUNTS).one()
-                self.samples.append(Sample(self.now(), int(backlog), int(recorded)))
+                backlog, recorded, last = connection.execute(_COUNTS).one()
+                age = (datetime.now(UTC).replace(tzinfo=None) - last).total_seconds() if last else 0.0
+                self.samples.append(Sample(self.now(), int(backlog), int(recorded), age))
