@@ -38,14 +38,15 @@ class Faults:
 
     def _action_at(self, point: str) -> str:
         armed = self._folder / "armed"
-        if not armed.exists():
-            return ""
-        action, place, nth = armed.read_text().split()
-        self._visits += place == point
-        if place != point or self._visits < int(nth):
+        try:
+            action, place, nth = armed.read_text().split()
+            self._visits += place == point
+            if place != point or self._visits < int(nth):
+                return ""
+            armed.unlink()
+        except FileNotFoundError:  # nothing is armed, or another process was here first
             return ""
         self._visits = 0
-        armed.unlink()
         (self._folder / f"{point}.reached").touch()
         return action
 

@@ -80,7 +80,9 @@ def relay_that_pauses_with_its_claim(trial: Trial, build: str) -> Evidence:
         eventually(lambda: trial.reached("relay.after-claim"))
         with _second_relay(trial, build):
             client.change(book_id)
-            eventually(lambda: (book_id, 2) in _on_the_wire(trial), because="the other relay sends on")
+            eventually(
+                lambda: (book_id, 2) in _on_the_wire(trial), within=30, because="the other relay sends"
+            )
             trial.let_go("relay.after-claim")
             trial.settle()
             return trial.evidence()
@@ -121,9 +123,10 @@ def change_between_miss_and_fill(trial: Trial, build: str) -> Evidence:
 
 
 def _ask_until_it_would_fill(trial: Trial, book_id: int) -> None:
-    with trial.grpc() as client, contextlib.suppress(grpc.RpcError):
+    with trial.grpc() as client:
         while not trial.reached("cache.before-fill"):
-            client.get(book_id)
+            with contextlib.suppress(grpc.RpcError):
+                client.get(book_id)
 
 
 def _on_the_wire(trial: Trial) -> set[tuple[int, int]]:

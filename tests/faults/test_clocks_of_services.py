@@ -1,5 +1,7 @@
 """Each service under a wall clock that jumps by hours while clients write and read."""
 
+from pathlib import Path
+
 import httpx
 import pytest
 
@@ -23,6 +25,8 @@ def test_service_whose_clock_jumps_under_load_breaks_no_promise(
     trial: Trial, clock: Clock, service: str
 ) -> None:
     with trial.serving(service, **clock.environment), trial.client() as client:
+        process = trial.system.services[service]
+        assert "libfaketime" in Path(f"/proc/{process.pid}/maps").read_text(), "its clock is not moved"
         hot = [book_id for _ in range(3) if (book_id := client.create().book_id)]
         with trial.readings() as readings:
             for offset in ("-5h", "+5h", "+0"):

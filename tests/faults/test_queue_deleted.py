@@ -23,7 +23,8 @@ def test_deleted_queue_leaves_gaps_that_the_reader_reports_and_a_replay_fills_on
             assert book_id is not None
             client.change(book_id)
         eventually(lambda: trial.backlog() == 0)
-        assert channel.queue_delete(QUEUE.name) == 20
+        eventually(lambda: channel.queue_declare(QUEUE.name, passive=True).message_count == 20)
+        channel.queue_delete(QUEUE.name)
         trial.restart("grpc_reader")
         changed = books[:5]
         for book_id in changed:

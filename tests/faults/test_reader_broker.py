@@ -15,6 +15,7 @@ from grpc_reader.consumer import Consumer
 from tests.connections import quiet_connection
 from tests.fixtures.broker import broker_control
 from tests.fixtures.reader import Publisher, make_event, running_consumer
+from tests.fixtures.relay import logged
 from tests.waiting import eventually
 
 Recorded = Callable[[], list[tuple[int, int, int]]]
@@ -80,10 +81,14 @@ def test_a_broker_that_is_restarted_and_then_killed_is_waited_for(
 
 
 def test_a_connection_that_the_operator_closes_is_opened_again(
-    consumer: Consumer, recorded: Recorded, stack: Stack, fresh_broker: BrokerSettings
+    consumer: Consumer,
+    recorded: Recorded,
+    stack: Stack,
+    fresh_broker: BrokerSettings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     broker_control(stack, "close_all_connections", "by hand")
-    eventually(lambda: not consumer.connected)
+    eventually(lambda: logged(caplog, "by hand"))
     eventually(lambda: consumer.connected)
     publish_afresh(fresh_broker, make_event(1, 1))
     eventually(lambda: recorded() == ONE)

@@ -34,13 +34,14 @@ def test_the_second_reader_takes_over_in_time_and_the_first_one_may_come_back(
     with flowing(fresh_broker) as published:
         eventually(lambda: first.said("event delivered") > 20)
         assert second.said("event delivered") == 0, "one at a time"
+        connects = first.said("consumer connected")
         first.process.signal(number)
         since = time.monotonic()
         eventually(lambda: second.said("event delivered"), within=within)
         logging.getLogger(__name__).info("taken over after %.2f s", time.monotonic() - since)
         if number == signal.SIGSTOP:
             first.process.signal(signal.SIGCONT)
-            eventually(lambda: first.said("consumer connected") == 2, within=20)
+            eventually(lambda: first.said("consumer connected") > connects, within=20)
             until = first.said("event delivered")
         else:
             first, until = start_reader(), 0
@@ -102,7 +103,7 @@ def test_a_watcher_sees_every_position_once_across_a_change_of_the_active_reader
         eventually(lambda: len(seen) > 50)
         first.process.signal(signal.SIGKILL)
         eventually(lambda: second.said("event delivered") > 50, within=20)
-        last[0] = published() + 1
+        last[0] = published() + 2  # one may be on its way already
         eventually(lambda: published() > last[0])
         eventually(lambda: not watcher.is_alive(), within=20)
     stream.cancel()
@@ -114,7 +115,7 @@ def test_both_readers_show_the_gap_and_stay_ready(start_reader: StartReader, pub
     publisher.publish(make_event(1, 1), make_event(1, 3), make_event(1, 4))
 
     def all_see_it() -> bool:
-        return all(reader.readiness()[1]["waiting"]["events"] == 2 for reader in readers)
+        return all(reader.readiness()[1].get("waiting", {}).get("events") == 2 for reader in readers)
 
     eventually(all_see_it)
     for reader in readers:

@@ -12,8 +12,10 @@ from common.broker import EVENTS
 from common.settings import BrokerSettings, DatabaseSettings
 from devstack.stack import Stack
 from outbox_relay import holds
+from outbox_relay.metrics import RelayMetrics
 from tests.connections import quiet_connection
 from tests.faults.proxy import Line, proxy_to
+from tests.fixtures.broker import broker_control
 from tests.fixtures.relay import (
     Relaying,
     Tap,
@@ -42,6 +44,10 @@ def await_sending(engine: Engine) -> None:
     eventually(lambda: sent(engine) >= until, within=30)
 
 
+def connected_times(metrics: RelayMetrics, at_least: int) -> bool:
+    return (metrics.registry.get_sample_value("relay_connects_total") or 0) >= at_least
+
+
 def test_broker_that_is_restarted_and_then_killed_gets_every_event_and_each_books_in_order(
     relay_engine: Engine,
     relaying: Relaying,
@@ -61,7 +67,27 @@ def test_broker_that_is_restarted_and_then_killed_gets_every_event_and_each_book
                 stack.broker.start()
             await_sending(relay_engine)
         eventually(lambda: backlog(relay_engine) == 0, within=30)
-    assert metrics.registry.get_sample_value("relay_connects_total") == 3
+    assert connected_times(metrics, 3)
+    with quiet_connection(fresh_broker, "tap") as tapped.connection:
+        assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
+
+
+def test_connection_that_the_operator_closes_is_opened_again_and_no_event_is_lost_or_out_of_order(
+    relay_engine: Engine,
+    relaying: Relaying,
+    tap: Callable[[], Tap],
+    stack: Stack,
+    fresh_broker: BrokerSettings,
+) -> None:
+    tapped = tap()
+    with relaying() as (_, metrics):
+        with writing(relay_engine, BOOKS) as versions:
+            for connects in (2, 3):
+                await_sending(relay_engine)
+                broker_control(stack, "close_all_connections", "by hand")
+                eventually(partial(connected_times, metrics, connects))
+            await_sending(relay_engine)
+        eventually(lambda: backlog(relay_engine) == 0, within=30)
     with quiet_connection(fresh_broker, "tap") as tapped.connection:
         assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
 

@@ -44,6 +44,7 @@ def kill_the_connection_that_runs(engine: Engine, begin: str) -> None:
     found = eventually(running, because=f"{begin} waits for a lock")
     with engine.connect() as connection:
         connection.exec_driver_sql(f"KILL {found}")
+    eventually(lambda: running() != found, because="it has gone")
 
 
 def test_relay_waits_while_the_database_is_down_and_goes_on_when_it_is_back(
@@ -132,7 +133,7 @@ def test_table_that_is_missing_makes_the_relay_begin_again_until_it_is_there(
         rename.enter_context(renamed(relay_engine, "outbox", "outbox_away"))
         with relaying() as (_, metrics):
             eventually(lambda: logged(caplog, "relay failed, begins again"))
-            eventually(lambda: metrics.registry.get_sample_value("relay_connects_total") == 2)
+            eventually(lambda: (metrics.registry.get_sample_value("relay_connects_total") or 0) >= 2)
             rename.close()
             eventually(lambda: backlog(relay_engine) == 0)
     assert versions_by_first_appearance(tapped) == {1: [1, 2]}

@@ -14,7 +14,7 @@ from common.database import Database
 from common.settings import CacheSettings, DatabaseSettings
 from tests.fixtures.wire import Wire, wire_to
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient_cache")]
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 DUNE = NewBook.model_validate({"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"})
 

@@ -26,14 +26,18 @@ def use(engine: Engine) -> int:
         return int(connection.execute(text("SELECT CONNECTION_ID()")).scalar_one())
 
 
-def test_a_connection_in_use_lives_longer_than_the_time_that_an_idle_one_has(engine: Engine) -> None:
-    numbers, begun = set[int](), time.monotonic()
+def test_a_connection_in_use_lives_longer_than_the_time_that_an_idle_one_has(
+    fresh_settings: DatabaseSettings,
+) -> None:
+    patient, begun = thread_engine(fresh_settings, idle_timeout=5), time.monotonic()
+    numbers = set[int]()
 
     def used_for_long() -> bool:
-        numbers.add(use(engine))
-        return time.monotonic() - begun > 2 * _IDLE_SECONDS
+        numbers.add(use(patient))
+        return time.monotonic() - begun > 6
 
     eventually(used_for_long)
+    patient.dispose()
     assert len(numbers) == 1
 
 

@@ -2,8 +2,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -126,17 +127,25 @@ def test_child_has_what_its_environment_adds_and_its_log_has_what_it_says(tmp_pa
 
 
 def test_what_dies_is_started_again_after_pauses_that_double(
-    supervisor: Supervisor, notes: Path, said: Callable[[], str]
+    supervisor: Supervisor, notes: Path, said: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    supervisor.start(shell(SHORT, notes))
+    now, process = [0.0], shell(SHORT, notes)
+    monkeypatch.setattr(devstack.supervisor, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    supervisor.start(process)
 
-    def third_pause_begins() -> bool:
+    def pauses(seconds: float) -> bool:
         supervisor.look()
-        return "starts again in 2 s" in said()
+        return f"starts again in {seconds:g} s" in said()
 
-    eventually(third_pause_begins)
-    first, second = [(later - earlier) / 1e9 for earlier, later in pairwise(numbers(notes))]
-    assert 0.5 <= first < 1 <= second
+    for seconds in (0.5, 1, 2):
+        eventually(partial(pauses, seconds))
+        pid = process.pid
+        now[0] += seconds - 0.25
+        supervisor.look()
+        assert process.pid == pid, "its pause is not over"
+        now[0] += 0.25
+        supervisor.look()
+        assert process.pid != pid
     lines = [line for line in said().splitlines() if "ended" in line]
     assert lines == [f"child ended (exit code 3), starts again in {pause} s" for pause in ("0.5", "1", "2")]
 

@@ -29,7 +29,8 @@ from tests.waiting import eventually
 CODE = ("alembic", "api", "common", "devstack", "grpc_reader", "outbox_relay", "protos", "setup.cfg")
 PORTS = ("API_PORT", "RELAY_HEALTH_PORT", "READER_HEALTH_PORT", "GRPC_PORT", "DATABASE_PORT", "CACHE_PORT")
 # Longer than any of its processes may take to end, together.
-GRACE_SECONDS = 30
+GRACE_SECONDS = 60
+pytestmark = pytest.mark.timeout(300)
 DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
 
 

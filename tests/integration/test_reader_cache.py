@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
@@ -9,16 +10,15 @@ from redis import Redis
 from sqlalchemy import Engine
 
 from common.books import Book
-from common.cache import TICKET_KEY, TICKET_SECONDS, BookCache, Vacancy, entry_key
+from common.cache import CLOCK_MARGIN_SECONDS, TICKET_KEY, TICKET_SECONDS, BookCache, Vacancy, entry_key
 from common.errors import DatabaseUnavailableError
 from common.settings import CacheSettings
 from devstack.servers import free_port
 from grpc_reader import ticket as ticket_module
 from grpc_reader.generations import Generations, SupersededError
 from grpc_reader.ticket import Ticket
-from tests.waiting import eventually
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("patient_cache")]
 
 
 def book(version: int) -> Book:
@@ -213,15 +213,18 @@ async def test_a_ticket_lasts_three_seconds_and_is_renewed_for_three(
 
 
 async def test_a_consumer_that_cannot_evict_waits_until_the_ticket_is_over(
-    cache: BookCache, ticket: Ticket, redis: Redis
+    cache: BookCache, tickets: Callable[[], Ticket], redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(ticket_module, "_TIMEOUT_SECONDS", 0.5)
+    ticket = tickets()
+    ticket.take_over()
     await filled(cache, 1)
-    redis.client_pause(400)
+    redis.client_pause(10_000, all=False)  # whatever may write waits, and so do scripts
     wait = ticket.evict([1])
-    assert 2 < wait <= TICKET_SECONDS + 0.1
+    assert redis.pttl(TICKET_KEY) / 1000 < wait <= TICKET_SECONDS + 0.1
     assert not ticket.held
     assert 0 < ticket.evict([1]) <= wait, "a second call asks Redis nothing"
-    eventually(redis.ping)
+    redis.client_unpause()
     ticket.tend()
     assert ticket.evict([1]) == 0, "a new generation has replaced the ticket"
     assert isinstance(await cache.look_up(1), Vacancy)
@@ -230,11 +233,14 @@ async def test_a_consumer_that_cannot_evict_waits_until_the_ticket_is_over(
 async def test_a_consumer_without_a_cache_waits_once_and_then_records_on(
     tickets: Callable[[CacheSettings], Ticket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = [0.0]
+    monkeypatch.setattr(ticket_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     alone = tickets(CacheSettings(cache_url=SecretStr(f"redis://127.0.0.1:{free_port()}/0")))
-    monkeypatch.setattr(ticket_module, "TICKET_SECONDS", 0.3)
     alone.take_over()
+    now[0] += TICKET_SECONDS
     assert alone.evict([1]) > 0, "a predecessor's ticket may stand"
-    eventually(lambda: alone.evict([1]) == 0, within=2)
+    now[0] += CLOCK_MARGIN_SECONDS
+    assert alone.evict([1]) == 0
     alone.tend()
     assert alone.evict([1]) == 0
 

@@ -191,14 +191,15 @@ def test_dropping_old_days_takes_them_whole_and_leaves_the_others(
 
 
 def test_days_are_made_once_however_many_relays_begin_at_once(
-    relay_engine: Engine, days: Callable[[], list[date]]
+    fresh_settings: DatabaseSettings, days: Callable[[], list[date]]
 ) -> None:
+    engine = thread_engine(fresh_settings, autocommit=True, pool_size=4)
     start, failures = Barrier(4), list[Exception]()
 
     def make() -> None:
         start.wait()
         try:
-            history.make_days(relay_engine, TODAY)
+            history.make_days(engine, TODAY)
         except ContendedError:
             pass
         except Exception as error:  # noqa: BLE001  shown below
@@ -209,6 +210,7 @@ def test_days_are_made_once_however_many_relays_begin_at_once(
         thread.start()
     for thread in threads:
         thread.join()
+    engine.dispose()
     assert failures == []
     assert len(days()) == history.DAYS_AHEAD + 1
 
