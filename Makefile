@@ -11,7 +11,7 @@ up: ## bring up servers and services, until Ctrl-C
 	@devstack/venv.sh requirements.txt
 	@exec $(PYTHON) -m devstack up
 
-test: ## run the whole suite, two at a time against servers of their own (PYTEST="-k relay" narrows it)
+test: ## run the suite, two tests at a time, without those of minutes (PYTEST="-k relay" narrows it, one at a time)
 	@devstack/venv.sh requirements-dev.txt
 	@rm -f .coverage .coverage.*
 	$(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=$(if $(PYTEST),0,95) \

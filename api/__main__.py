@@ -1,4 +1,7 @@
-"""Exit codes: 0 done, 1 cannot be done (a sentence says why), 2 refused as it was asked, 3 exists already."""
+"""Exit codes: 0 done, 1 cannot be done (a sentence says why), 2 refused as it was asked, 3 exists already.
+
+Ctrl-C ends a command with 130.
+"""
 
 import sys
 

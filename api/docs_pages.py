@@ -22,7 +22,7 @@ Books. Each committed change is announced to whoever listens, none is lost, and 
 Every address that answers to GET answers to HEAD as well.
 
 **Errors** are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `type` is
-stable, `detail` is for people, `errors` points at each fault of the input.
+stable, `detail` is for people, `errors` points at the faults of the input, the first twenty.
 """
 TAGS = [
     {"name": "books", "description": "Read and change books."},

@@ -39,7 +39,7 @@ class Doorbell:
         self._thread.start()
 
     def ring(self) -> None:
-        """There is a committed event in the outbox; its client has no answer yet."""
+        """A change has been committed; its client has no answer yet."""
         fault_points.reach("api.after-commit")
         self._press()
 

@@ -82,7 +82,7 @@ def entry_key(generation: str, book_id: int) -> str:
 
 
 class BookCache:
-    """Look up, fill, evict. No call raises or takes longer than a tenth of a second when Redis is down."""
+    """Look up, fill, evict. None raises, or takes over a tenth of a second when Redis is down."""
 
     def __init__(self, settings: CacheSettings) -> None:
         self._redis = Redis.from_url(

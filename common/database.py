@@ -1,4 +1,4 @@
-"""Engines and transactions, with a deadline for everything."""
+"""Engines and transactions: requests have a deadline, threads a time-out for each answer of the server."""
 
 import asyncio
 import time

@@ -68,6 +68,8 @@ class BookRow(SQLModel, table=True):
 class OutboxRow(SQLModel, table=True):
     """An event that waits for its confirm; the row goes when the broker has confirmed and routed it.
 
+    The rows of a parked book are moved to `parked_event`.
+
     `id` orders the events of one book, because it is given after the book's row lock is taken. It orders
     nothing else: ids of different books become visible in any order.
     """

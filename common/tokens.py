@@ -51,7 +51,8 @@ class Principal:
 class TokenVerifier:
     """Says who a bearer token belongs to, or raises UnauthenticatedError.
 
-    A verified token is remembered until it expires, for its signature costs more than the rest of a read.
+    A verified token is remembered until it expires or too many are: its signature costs more than the rest
+    of a read.
     `keys` gives the public keys; it may raise KeysUnavailableError.
     """
 

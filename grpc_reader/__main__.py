@@ -1,6 +1,7 @@
 """The reader: serves gRPC and records events (`serve`), a client for each of its calls, and dead letters.
 
-Exit codes: 0 done, 1 one sentence on standard error says what went wrong, 2 the command line is wrong.
+Exit codes: 0 done, 1 one sentence on standard error says what went wrong, 2 the command line is wrong,
+130 a call was ended with Ctrl-C.
 """
 
 import sys

@@ -21,7 +21,7 @@ _BACKLOG_REMEMBERED_SECONDS = 1.0
 
 
 class Health:
-    """The relay's health over HTTP, in a thread of its own, with connections of its own.
+    """The relay's health over HTTP, in a thread of its own.
 
     A lost broker makes the relay not ready and leaves it alive. The backlog is counted once a second at most,
     however often it is asked for.

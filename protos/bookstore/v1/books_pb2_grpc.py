@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class BookServiceStub:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
-    `books:read`. Errors carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
+    `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND.
     """
 
@@ -51,7 +51,7 @@ class BookServiceStub:
 
 class BookServiceServicer:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
-    `books:read`. Errors carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
+    `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND.
     """
 
@@ -92,7 +92,7 @@ def add_BookServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class BookService:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
-    `books:read`. Errors carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
+    `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND.
     """
 
