@@ -153,7 +153,7 @@ def test_watch_prints_escaped_what_a_terminal_would_obey(system: System, tmp_pat
     words = ("watch", "--after", str(int(event["position"]) - 1), "--book", str(book))
     with shown.open("w") as out, started(system, *words, out=out) as process:
         # The text and the end of its line are written one after the other.
-        line = eventually(lambda: text if (text := shown.read_text()).endswith("\n") else "", within=30)
+        line = eventually(lambda: text if (text := shown.read_text()).endswith("\n") else "")
         process.send_signal(signal.SIGINT)
         assert end_of(process) == (0, "")
     assert f"  {SHOWN} — " in line
@@ -213,7 +213,7 @@ def test_watch_shows_what_comes_and_ends_well_when_it_is_interrupted(system: Sys
         return shown.read_text()
 
     with shown.open("w") as out, started(system, "watch", out=out) as process, system.client() as client:
-        assert f"updated  book {book} v" in eventually(something_shows, within=30).splitlines()[0]
+        assert f"updated  book {book} v" in eventually(something_shows).splitlines()[0]
         process.send_signal(signal.SIGINT)
         assert end_of(process) == (0, "")
     assert "Watched" not in shown.read_text(), "it began with old events"
@@ -225,7 +225,7 @@ def test_watch_from_a_position_shows_what_came_after_it(system: System, tmp_path
     shown = tmp_path / "shown"
     words = ("watch", "--after", position, "--book", str(second), "--json")
     with shown.open("w") as out, started(system, *words, out=out) as process:
-        line = eventually(lambda: text if (text := shown.read_text()).endswith("\n") else "", within=30)
+        line = eventually(lambda: text if (text := shown.read_text()).endswith("\n") else "")
         process.send_signal(signal.SIGINT)
         assert end_of(process) == (0, "")
     assert json.loads(line)["book"]["title"] == "Second"
@@ -245,7 +245,7 @@ def test_watch_ends_with_a_sentence_when_the_reader_ends(system: System, tmp_pat
     add(system, "Last")
     shown = tmp_path / "shown"
     with shown.open("w") as out, started(system, "watch", "--after", "0", out=out) as process:
-        eventually(shown.read_text, within=30)
+        eventually(shown.read_text)
         system.services["grpc_reader"].stop()
         try:
             code, said = end_of(process)
@@ -270,7 +270,7 @@ def test_command_that_is_interrupted_while_the_reader_is_frozen_says_so_by_its_e
     reader.signal(signal.SIGSTOP)
     try:
         with started(system, "list", out=subprocess.DEVNULL) as process:
-            eventually(asking, within=30)
+            eventually(asking)
             process.send_signal(signal.SIGINT)
             assert end_of(process) == (130, "")
     finally:

@@ -64,7 +64,7 @@ def test_writes_go_on_while_the_broker_is_down_and_all_are_recorded_when_it_is_b
         try:
             for number in range(5):
                 assert client.patch(path, json={"title": f"Dune {number}"}).status_code == 200
-            eventually(lambda: system.readiness("outbox_relay")[0] == 503, within=30)
+            eventually(lambda: system.readiness("outbox_relay")[0] == 503)
             status, body = system.readiness("outbox_relay")
             assert (status, body["checks"]["broker"]["status"], body["backlog"]) == (503, "down", 5)
             assert system.readiness("api")[0] == 200
@@ -81,7 +81,7 @@ def test_cache_that_is_down_costs_only_speed(system: System, stack: Stack) -> No
         try:
             assert client.patch(path, json={"title": "Dune Messiah"}).status_code == 200
             assert client.get(path).json()["title"] == "Dune Messiah"
-            eventually(lambda: versions(system, book["id"]) == [1, 2], within=30)
+            eventually(lambda: versions(system, book["id"]) == [1, 2])
             status, body = system.readiness("api")
             assert (status, body["checks"]["cache"]["status"]) == (200, "down")
         finally:
@@ -103,7 +103,7 @@ def test_database_that_is_down_is_a_503_that_says_when_to_come_back_and_heals(
             eventually(lambda: system.readiness("api")[0] == 503)
         finally:
             stack.database.start()
-        eventually(lambda: client.patch(path, json={"title": "Found"}).status_code == 200, within=30)
+        eventually(lambda: client.patch(path, json={"title": "Found"}).status_code == 200)
         assert client.get(path).json()["version"] == 2
     eventually(lambda: versions(system, book["id"]) == [1, 2], within=60)
 

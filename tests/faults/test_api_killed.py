@@ -78,7 +78,7 @@ def test_api_killed_during_an_import_has_stored_whole_batches(
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/csv"}
         post = partial(client.post, "/v1/books:import", content=rows, headers=headers)
         answer = pool.submit(post)
-        eventually(lambda: assert_whole(admin) > before, within=30)
+        eventually(lambda: assert_whole(admin) > before)
         kill(system.services["api"])
         with pytest.raises(httpx.TransportError):
             answer.result()
@@ -98,7 +98,7 @@ def test_database_killed_under_load_loses_and_halves_nothing_and_the_api_goes_on
         await_more(journal, 60)
         admin.dispose()
         database.signal(number)
-        eventually(lambda: not database.running, within=30)
+        eventually(lambda: not database.running)
         eventually(lambda: journal.refused["/problems/database-unavailable"])
         eventually(lambda: system.readiness("api")[0] == 503)
         kill(database)

@@ -57,7 +57,7 @@ def test_relay_whose_clock_jumps_keeps_its_share_and_every_books_order(
     tapped = tap()
     start_relay()
     jumping = start_relay(**clock.environment)
-    eventually(lambda: shares(relay_engine) == [32, 32], within=30)
+    eventually(lambda: shares(relay_engine) == [32, 32])
     before = owners(relay_engine)
     days = history.days(relay_engine)
     with writing(relay_engine, BOOKS, pause=0.05) as versions:
@@ -79,7 +79,7 @@ def test_relay_whose_clock_is_wrong_keeps_the_history_by_that_of_the_database(
     days = history.days(relay_engine)
     clock.jump("+40d")
     relay = start_relay(**clock.environment, RELAY_HISTORY_DAYS="1")
-    eventually(relay.connected, within=30)
+    eventually(relay.connected)
     eventually(lambda: shares(relay_engine) == [64])
     relay.ask_to_stop()
     eventually(lambda: relay.process.exit_code() == 0)
@@ -91,7 +91,7 @@ def test_relay_takes_over_from_a_dead_one_though_the_databases_clock_has_stepped
 ) -> None:
     """To a clock that has stepped back by five hours, all that it has written lies five hours ahead."""
     dead, _ = start_relay(), start_relay()
-    eventually(lambda: shares(relay_engine) == [32, 32], within=30)
+    eventually(lambda: shares(relay_engine) == [32, 32])
     dead.kill()
     with relay_engine.connect() as connection:
         for table, column in (("shard_lease", "expires_at"), ("relay", "seen_at")):

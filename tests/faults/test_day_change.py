@@ -119,7 +119,7 @@ def test_days_are_made_and_dropped_again_and_again_while_relays_settle_into_them
                 HistoryKeeper(relay_engine, days=1).keep()
             await_more(versions, 10)
     with relaying():
-        eventually(lambda: backlog(relay_engine) == 0, within=30)
+        eventually(lambda: backlog(relay_engine) == 0)
     assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
     days = history.days(relay_engine)
     assert days[0] == today + timedelta(days=6)

@@ -146,7 +146,7 @@ def test_book_that_is_refused_while_others_get_through_is_held_back_and_then_rel
         refused = next(numbers) - 1
         eventually(lambda: backlog(relay_engine) == 2 * refused, because="the others go on")
         queue.delete()
-        eventually(lambda: backlog(relay_engine) == 0, within=30, because="the holds end")
+        eventually(lambda: backlog(relay_engine) == 0, because="the holds end")
         eventually(lambda: holds.list_held(relay_engine) == [], because="a book that was sent is not held")
     assert versions_by_first_appearance(tapped)[book.book_id] == [1, 2]
 
@@ -171,7 +171,7 @@ def test_frozen_broker_that_confirms_nothing_is_left_and_the_events_are_sent_aga
             assert backlog(relay_engine) == 1
         finally:
             node.signal(signal.SIGCONT)
-        eventually(lambda: backlog(relay_engine) == 0, within=30)
+        eventually(lambda: backlog(relay_engine) == 0)
     assert {str(message["id"]) for message in tapped.drain()} == {event_id}
 
 

@@ -41,7 +41,7 @@ def sent(engine: Engine) -> int:
 def await_sending(engine: Engine) -> None:
     """Until some more are sent."""
     until = sent(engine) + 200
-    eventually(lambda: sent(engine) >= until, within=30)
+    eventually(lambda: sent(engine) >= until)
 
 
 def connected_times(metrics: RelayMetrics, at_least: int) -> bool:
@@ -66,7 +66,7 @@ def test_broker_that_is_restarted_and_then_killed_gets_every_event_and_each_book
                 stack.broker.stop()
                 stack.broker.start()
             await_sending(relay_engine)
-        eventually(lambda: backlog(relay_engine) == 0, within=30)
+        eventually(lambda: backlog(relay_engine) == 0)
     assert connected_times(metrics, 3)
     with quiet_connection(fresh_broker, "tap") as tapped.connection:
         assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
@@ -87,7 +87,7 @@ def test_connection_that_the_operator_closes_is_opened_again_and_no_event_is_los
                 broker_control(stack, "close_all_connections", "by hand")
                 eventually(partial(connected_times, metrics, connects))
             await_sending(relay_engine)
-        eventually(lambda: backlog(relay_engine) == 0, within=30)
+        eventually(lambda: backlog(relay_engine) == 0)
     with quiet_connection(fresh_broker, "tap") as tapped.connection:
         assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
 
@@ -106,7 +106,7 @@ def test_exchange_that_is_deleted_is_put_back_and_no_event_is_lost_or_out_of_ord
             await_more(versions, 10)
             tap()
             await_sending(relay_engine)
-        eventually(lambda: backlog(relay_engine) == 0, within=30)
+        eventually(lambda: backlog(relay_engine) == 0)
     assert versions_by_first_appearance(tapped) == dict.fromkeys(BOOKS, versions)
 
 

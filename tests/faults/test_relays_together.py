@@ -60,7 +60,7 @@ def pair(relay_engine: Engine, start_relay: Start, tap: Callable[[], Tap]) -> tu
     """Two relays that have shared the shards, and a queue that wants the events."""
     tap()
     relays = (start_relay(), start_relay())
-    eventually(lambda: shares(relay_engine) == [32, 32], within=30)
+    eventually(lambda: shares(relay_engine) == [32, 32])
     return relays
 
 
@@ -123,7 +123,7 @@ def test_a_frozen_relay_is_replaced_and_can_at_worst_repeat_when_it_wakes(
         eventually(lambda: shares(relay_engine) == [64], within=15)
         await_more(versions, 20)
         frozen.wake()
-        eventually(lambda: shares(relay_engine) == [32, 32], within=30)
+        eventually(lambda: shares(relay_engine) == [32, 32])
     eventually(lambda: backlog(relay_engine) == 0, within=60)
     assert all_in_order(tap(), versions)
 
@@ -170,10 +170,10 @@ def test_relays_that_come_and_go_share_what_is_there(
     tapped = tap()
     with writing(relay_engine, BOOKS) as versions:
         first = start_relay()
-        eventually(lambda: shares(relay_engine) == [64], within=30)
+        eventually(lambda: shares(relay_engine) == [64])
         start_relay()
         third = start_relay()
-        eventually(lambda: shares(relay_engine) == [20, 22, 22], within=30)
+        eventually(lambda: shares(relay_engine) == [20, 22, 22])
         first.kill()
         eventually(lambda: shares(relay_engine) == [32, 32], within=15)
         third.ask_to_stop()

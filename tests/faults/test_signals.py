@@ -62,16 +62,16 @@ def test_signal_while_a_service_imports_what_it_needs_ends_it_with_0(
     start: Starter, kind: str, library: str
 ) -> None:
     service = start(kind)
-    eventually(lambda: service.hears(signal.SIGTERM), within=30)
-    eventually(lambda: service.has_loaded(library), within=30)
+    eventually(lambda: service.hears(signal.SIGTERM))
+    eventually(lambda: service.has_loaded(library))
     service.ends(signal.SIGTERM)
 
 
 @SERVICES
 def test_signal_while_a_service_waits_for_its_database_ends_it_with_0(start: Starter, kind: str) -> None:
     service = start(kind, DATABASE_URL=f"mysql://u:p@127.0.0.1:{free_port()}/n")
-    eventually(lambda: service.hears(signal.SIGTERM), within=30)
-    eventually(lambda: service.has_loaded("greenlet"), within=30)
+    eventually(lambda: service.hears(signal.SIGTERM))
+    eventually(lambda: service.has_loaded("greenlet"))
     service.ends(*TWICE)
 
 
@@ -81,7 +81,7 @@ def test_signal_while_a_service_waits_for_its_schema_ends_it_with_0(
 ) -> None:
     with new_database(stack) as url:
         service = start(kind, DATABASE_URL=url)
-        eventually(lambda: "waiting for schema" in service.log, within=30)
+        eventually(lambda: "waiting for schema" in service.log)
         service.ends(*TWICE)
 
 
@@ -91,7 +91,7 @@ def test_signals_while_the_database_is_frozen_end_a_service_with_0_in_time(
     start: Starter, stack: Stack, kind: str
 ) -> None:
     service = start(kind)
-    eventually(lambda: service.ready, within=30)
+    eventually(lambda: service.ready)
     with frozen_database(stack):
         # A relay waits for it twice: to end what it does, and to give its shards back.
         service.ends(*TWICE, within=12)
@@ -106,7 +106,7 @@ def test_signal_to_a_relay_that_cannot_settle_what_was_confirmed_ends_it_with_0_
     faults.mkdir()
     (faults / "armed").write_text("wait relay.before-settle 1")
     service = start("outbox_relay", FAULTS_FOLDER=str(faults))
-    eventually((faults / "relay.before-settle.reached").exists, within=30)
+    eventually((faults / "relay.before-settle.reached").exists)
     with frozen_database(stack):
         (faults / "relay.before-settle.go").touch()
         service.ends(*TWICE, within=12)
@@ -117,7 +117,7 @@ def test_signal_to_a_relay_that_cannot_settle_what_was_confirmed_ends_it_with_0_
 def api(start: Starter, relay_engine: Engine) -> Service:
     add_user(relay_engine, "writer", Passwords().hash(PASSWORD), list(SCOPES))
     service = start("api")
-    eventually(lambda: service.ready, within=30)
+    eventually(lambda: service.ready)
     return service
 
 
@@ -197,7 +197,7 @@ def test_relay_and_reader_with_work_in_hand_end_with_0(
     start: Starter, relay_engine: Engine, api: Service, client: httpx.Client
 ) -> None:
     relay, reader = start("outbox_relay"), start("grpc_reader")
-    eventually(lambda: relay.ready and reader.ready, within=30)
+    eventually(lambda: relay.ready and reader.ready)
     client.post("/v1/books:import", content=HEADER + ROW * 5000, headers={"Content-Type": "text/csv"})
     recorded = text("SELECT COUNT(*) FROM delivered_event")
     with relay_engine.connect() as connection:

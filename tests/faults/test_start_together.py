@@ -63,7 +63,7 @@ def test_ten_processes_started_at_once_wait_for_the_schema_share_the_work_and_en
             with engine.connect() as connection:
                 return connection.execute(RECORDED).scalars().all() == [1, 1, 1]
 
-        eventually(recorded, within=30)
+        eventually(recorded)
         engine.dispose()
         for service in services:
             service.process.signal(signal.SIGTERM)
@@ -88,6 +88,6 @@ def test_relay_that_finds_the_shards_locked_when_it_starts_tries_again(
             assert relay.process.running, relay.log
             return len(tries) > 1
 
-        eventually(tried_again, within=30)
+        eventually(tried_again)
         other.execute(text("ROLLBACK"))
-    eventually(lambda: relay.ready, within=30)
+    eventually(lambda: relay.ready)

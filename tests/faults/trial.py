@@ -55,7 +55,7 @@ class Trial:
         process.stop()
         process.environment = {**self.system.environment, **others, "FAULTS_BUILD": build}
         process.start()
-        eventually(partial(self.system.is_ready, service), within=30, because=f"{service} is ready")
+        eventually(partial(self.system.is_ready, service), because=f"{service} is ready")
 
     @contextmanager
     def serving(self, service: str, *, build: str = "", **others: str) -> Iterator[None]:
@@ -115,14 +115,14 @@ class Trial:
     def sentinel(self) -> int:
         """Add a book and wait until it is on record: then so is all that was sent before. Its id."""
         with self.client() as client:
-            book_id = eventually(lambda: client.create().book_id, within=30, because="a book is added")
+            book_id = eventually(lambda: client.create().book_id, because="a book is added")
         assert book_id is not None
-        eventually(lambda: self.recorded_version(book_id), within=30, because=f"book {book_id} is recorded")
+        eventually(lambda: self.recorded_version(book_id), because=f"book {book_id} is recorded")
         return book_id
 
     def settle(self) -> None:
         """Wait until nothing is left to send and all that was sent is recorded."""
-        eventually(lambda: self.backlog() == 0, within=30, because="the outbox is empty")
+        eventually(lambda: self.backlog() == 0, because="the outbox is empty")
         self.sentinel()
 
     def evidence(self) -> Evidence:

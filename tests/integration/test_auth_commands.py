@@ -127,7 +127,7 @@ def test_a_signal_however_often_ends_the_process_with_0(
             [sys.executable, "-m", "api", "serve"], cwd=ROOT, env=environment, stdout=output, stderr=output
         )
         try:
-            eventually(lambda: is_served(f"http://127.0.0.1:{environment['API_PORT']}"), within=30)
+            eventually(lambda: is_served(f"http://127.0.0.1:{environment['API_PORT']}"))
             for number in signals:
                 process.send_signal(number)
             assert process.wait(timeout=10) == 0, log.read_text()
@@ -148,7 +148,7 @@ def test_a_signal_while_it_waits_for_the_database_ends_the_process_with_0(
             env={**environment, "DATABASE_URL": url},
             stderr=subprocess.PIPE,
         )
-        eventually(lambda: nowhere.connections > 0, within=30, because="it asks for the database")
+        eventually(lambda: nowhere.connections > 0, because="it asks for the database")
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=10)
     assert (process.returncode, complaints) == (0, b"")

@@ -137,7 +137,7 @@ def test_up_serves_keeps_alive_what_is_killed_ends_cleanly_and_keeps_its_data(ch
             os.kill(pid, signal.SIGKILL)
         for word, pid in killed.items():
             eventually(partial(checkout.child_but, word, pid), within=60, because=f"{word} is started again")
-        eventually(lambda: answers(client, path), within=30)
+        eventually(lambda: answers(client, path))
         added = client.post("/v1/books", json=DUNE).json()["id"]
     checkout.says("api ended (exit code -9), starts again in 0.5 s")
     checkout.says(f"event delivered type=bookstore.book.created.v1 book_id={added} ")
@@ -210,7 +210,7 @@ def test_up_that_is_interrupted_while_it_makes_its_database_ends_with_0_and_can_
 ) -> None:
     checkout.environment |= {**stack.environment, "DATABASE_URL": ""}
     checkout.up()
-    eventually(lambda: checkout.child("--datadir="), within=30)
+    eventually(lambda: checkout.child("--datadir="))
     checkout.ends(signal.SIGINT, to=os.killpg)
     assert "Traceback" not in checkout.log
     checkout.up()
