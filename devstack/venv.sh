@@ -36,5 +36,7 @@ if [ ! -x "$venv/bin/pip" ] && ! make_venv; then
     fi
 fi
 echo "Installing the Python packages of $requirements into $venv ..."
-"$venv/bin/pip" install -qq --disable-pip-version-check --require-hashes -r "$requirements"
+# The file is complete, so nothing is left to resolve. The pip of Debian 12 would reach past a pin for the newest release
+# of a package that another one wants with an extra (https://github.com/pypa/pip/issues/12345).
+"$venv/bin/pip" install -qq --disable-pip-version-check --require-hashes --no-deps -r "$requirements"
 cp "$requirements" "$stamp"
