@@ -90,6 +90,16 @@ def end_of(process: subprocess.Popen[str]) -> tuple[int, str]:
     return code, process.stderr.read()
 
 
+def test_a_call_does_not_wait_for_the_libraries_of_database_and_broker() -> None:
+    program = "import sys, grpc_reader.__main__; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    imported = done.stdout.split()
+    assert "grpc" in imported
+    assert not {"sqlalchemy", "kombu", "redis"} & set(imported)
+
+
 def test_get_prints_a_line_or_json(system: System, command: Command) -> None:
     book = add(system, "Дюна 🎈")
     done = command("get", str(book))
