@@ -24,6 +24,21 @@ TELL = (
     "    threading.Event().wait(0.05)\n"
     "    print(json.dumps([time.time(), begun, time.monotonic() - begun]), flush=True)\n"
 )
+HAND_OVER = (
+    "import socket, threading, time\n"
+    "ours, theirs = socket.socketpair()\n"
+    "def spin():\n"
+    "    while True: sum(range(1000))\n"
+    "def echo():\n"
+    "    while True: theirs.sendall(theirs.recv(1))\n"
+    "for work in (spin, echo): threading.Thread(target=work, daemon=True).start()\n"
+    "begun, count = time.perf_counter(), 0\n"
+    "while (seconds := time.perf_counter() - begun) < 1:\n"
+    "    ours.sendall(b'.')\n"
+    "    ours.recv(1)\n"
+    "    count += 1\n"
+    "print(count / seconds, flush=True)\n"
+)
 
 
 def owners(engine: Engine) -> dict[int, str]:
@@ -49,6 +64,16 @@ def test_clock_jumps_at_run_time_and_leaves_the_monotonic_one_alone(clock: Clock
             assert monotonic == pytest.approx(time.monotonic(), abs=5)
             assert 0.04 < waited < 5
         child.stdin.close()
+
+
+def test_threads_of_a_process_whose_clock_is_moved_take_turns_as_quickly_as_others(clock: Clock) -> None:
+    def rate(environment: dict[str, str]) -> float:
+        command = [sys.executable, "-c", HAND_OVER]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        return float(done.stdout)
+
+    ratios = [rate(clock.environment) / rate({}) for _ in range(3)]
+    assert max(ratios) > 0.4, "a tenth with the remedy for an old glibc"
 
 
 def test_relay_whose_clock_jumps_keeps_its_share_and_every_books_order(
