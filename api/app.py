@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from api.auth.routes import Login
 from api.auth.routes import router as auth_router
 from api.auth.server import LoginServer
 from api.auth.turnstile import Turnstile
+from api.books.cursors import Cursors
+from api.books.idempotency import keep_purging
 from api.books.import_routes import IMPORT_PATH
 from api.books.import_routes import router as import_router
 from api.books.routes import router as books_router
@@ -39,6 +42,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     StartError when the signing keys cannot be had.
     """
     keys = SigningKeys.open(settings.signing_keys_dir)
+    cursors = Cursors.open(settings.signing_keys_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -53,6 +57,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             cache=BookCache(settings),
             doorbell=Doorbell(settings),
             verifier=TokenVerifier(keys.public),
+            cursors=cursors,
         )
         app.state.services = services
         app.state.login = Login(
@@ -62,9 +67,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
             lookups=Turnstile(at_once=_LOOKUPS_AT_ONCE, waiting=_WAITING),
         )
         services.doorbell.start()
+        purging = asyncio.create_task(keep_purging(services.database))
         try:
             yield
         finally:
+            purging.cancel()
+            await asyncio.wait([purging])
             services.doorbell.close()
             await services.cache.close()
             await services.database.close()

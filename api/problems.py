@@ -16,6 +16,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="bookstore"'
 _RETRY_AFTER_SECONDS = 1
+_PASSING = frozenset({409, 503})
 _POINTER_SHOWN = 200
 
 
@@ -41,6 +42,18 @@ ERRORS: dict[type[BookstoreError], Kind] = {
     ),
     errors.StaleVersionError: Kind(
         412, "stale-version", "The book has changed", "Book 1 is at version 3 now; read it again."
+    ),
+    errors.KeyReusedError: Kind(
+        422,
+        "idempotency-key-reused",
+        "The key belongs to another request",
+        "This Idempotency-Key was used for another request; use a new key for each.",
+    ),
+    errors.RequestInWorkError: Kind(
+        409,
+        "request-in-work",
+        "The same request is in work",
+        "A request with this Idempotency-Key is still in work; send it again shortly.",
     ),
     errors.UnauthenticatedError: Kind(
         401, "unauthenticated", "Not logged in", "The token has expired; log in again."
@@ -128,11 +141,11 @@ def answer(
     headers: Mapping[str, str] | None = None,
     members: Mapping[str, str] | None = None,
 ) -> Response:
-    """A problem as a response; `members` are extensions (section 3.2). 503 carries Retry-After."""
+    """A problem as a response; `members` are extensions (section 3.2). What passes carries Retry-After."""
     body: dict[str, Any] = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
     if faults:
         body["errors"] = [asdict(fault) for fault in faults]
-    retry = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if kind.status == 503 else {}  # noqa: PLR2004
+    retry = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if kind.status in _PASSING else {}
     # Escaped to ASCII, so that half a surrogate pair in a client's field name cannot break the answer.
     content = json.dumps({**body, **(members or {})})
     return Response(content, kind.status, {**retry, **(headers or {})}, MEDIA_TYPE)
@@ -162,7 +175,9 @@ def described(kinds: Sequence[Kind]) -> dict[str, Any]:
             }
         },
     }
-    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", 503: "Retry-After"}.get(kinds[0].status)
+    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", **dict.fromkeys(_PASSING, "Retry-After")}.get(
+        kinds[0].status
+    )
     if header:
         found["headers"] = {header: {"schema": {"type": "string"}}}
     return found

@@ -3,6 +3,7 @@ from typing import cast
 
 from fastapi import Request
 
+from api.books.cursors import Cursors
 from api.doorbell import Doorbell
 from common.cache import BookCache
 from common.database import Database
@@ -17,6 +18,7 @@ class Services:
     cache: BookCache
     doorbell: Doorbell
     verifier: TokenVerifier
+    cursors: Cursors
 
 
 async def services_of(request: Request) -> Services:

@@ -1,10 +1,10 @@
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, ForeignKey
+from sqlalchemy import BigInteger, Column, ForeignKey, Index, PrimaryKeyConstraint
 from sqlalchemy.dialects.mysql import CHAR
 from sqlmodel import Field, SQLModel
 
-from common.tables import TABLE_OPTIONS, UtcDateTime, ascii_column, uuid_column
+from common.tables import TABLE_OPTIONS, UtcDateTime, ascii_column, body_column, uuid_column
 
 
 class UserRow(SQLModel, table=True):
@@ -38,3 +38,19 @@ class RefreshTokenRow(SQLModel, table=True):
     issued_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class IdempotencyKeyRow(SQLModel, table=True):
+    """That a user's request with this key was done, and the book that its answer was made of, as JSON."""
+
+    __tablename__ = "idempotency_key"
+    __table_args__ = (
+        PrimaryKeyConstraint("username", "request_key"),
+        Index("ix_idempotency_key_created_at", "created_at"),
+        TABLE_OPTIONS,
+    )
+    username: str = Field(sa_column=ascii_column(64))
+    request_key: str = Field(sa_column=ascii_column(255))
+    fingerprint: str = Field(sa_column=ascii_column(64))
+    answer: str = Field(sa_column=body_column())
+    created_at: datetime = Field(sa_type=UtcDateTime)

@@ -40,6 +40,14 @@ class StaleVersionError(BookstoreError):
         self.current_version = current_version
 
 
+class KeyReusedError(BookstoreError):
+    """The idempotency key stands for another request: send this one with a key of its own."""
+
+
+class RequestInWorkError(BookstoreError):
+    """The request of this idempotency key is still being done; nothing was changed here: ask again."""
+
+
 class UnauthenticatedError(BookstoreError):
     """No token, or one that is not (or no longer) good: get another."""
 

@@ -3,17 +3,18 @@ from typing import Any
 from grpc import aio
 from sqlalchemy import select
 
+from common.book_filters import author_begins_with, title_begins_with
 from common.books import AUTHOR_MAX_LENGTH, TITLE_MAX_LENGTH, Book
 from common.cache import BookCache, Vacancy
 from common.database import Database
 from common.errors import BookNotFoundError, InvalidInputError, Violation
-from common.tables import BookRow
+from common.tables import BOOK_COLUMNS, BOOK_TABLE
 from grpc_reader import page_tokens
-from grpc_reader.messages import BOOK_COLUMNS, book_message
+from grpc_reader.messages import book_message
 from grpc_reader.requests import page_limit, require_at_most
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 
-_COLUMNS = BookRow.__table__.c  # type: ignore[attr-defined]
+_COLUMNS = BOOK_TABLE.c
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -59,11 +60,9 @@ class BookService(books_pb2_grpc.BookServiceServicer):
         if after is not None:
             statement = statement.where(_COLUMNS.id > after)
         if request.author:
-            statement = statement.where(
-                _COLUMNS.author.startswith(request.author, autoescape=True, escape="!")
-            )
+            statement = statement.where(author_begins_with(request.author))
         if request.title:
-            statement = statement.where(_COLUMNS.title.startswith(request.title, autoescape=True, escape="!"))
+            statement = statement.where(title_begins_with(request.title))
         async with self._database.read() as connection:
             rows = (await connection.execute(statement)).all()
         page = [Book.model_validate(row._mapping) for row in rows[:limit]]  # noqa: SLF001

@@ -6,12 +6,10 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from common.books import Book
 from common.events import BookEvent
-from common.tables import BookRow
 from grpc_reader.tables import DeliveredEventRow
 from protos.bookstore.v1 import books_pb2, events_pb2
 
-BOOK_COLUMNS = tuple(BookRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds it
-EVENT_COLUMNS = tuple(DeliveredEventRow.__table__.columns)  # type: ignore[attr-defined]
+EVENT_COLUMNS = tuple(DeliveredEventRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds it
 
 
 def timestamp(moment: datetime) -> Timestamp:

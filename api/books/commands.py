@@ -1,4 +1,8 @@
-"""The changes of books. Each is one transaction: the book, its version and the event, or nothing."""
+"""The changes of books. Each is one transaction: the book, its version and the event, or nothing.
+
+With a `RequestKey` a change is made once: the transaction stores what it was answered with, and a repeat
+raises `idempotency.AlreadyDoneError` with that.
+"""
 
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
@@ -8,36 +12,41 @@ from sqlalchemy import CursorResult, bindparam, delete, insert, select, text, up
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api import outbox
+from api.books import idempotency
+from api.books.idempotency import RequestKey
 from api.statements import Statement
 from common.books import Book, NewBook
 from common.database import RETRY_SECONDS, Database
 from common.errors import BookNotFoundError, ContendedError, DatabaseUnavailableError, StaleVersionError
 from common.retry import retry
-from common.tables import BookRow
+from common.tables import BOOK_COLUMNS, BOOK_TABLE
 
 # Both leave nothing behind. A commit whose answer was lost is neither, and is never repeated here.
 _again = retry(
     times=4, delay=0.05, exceptions=(ContendedError, DatabaseUnavailableError), within=RETRY_SECONDS
 )
-_TABLE = BookRow.__table__  # type: ignore[attr-defined]  # SQLModel does not declare it
-_COLUMNS = _TABLE.c
+_COLUMNS = BOOK_TABLE.c
 _WRITTEN = ["title", "author", "publication_date", "version", "created_at", "updated_at"]
-_INSERT = Statement(insert(_TABLE), _WRITTEN)
+_INSERT = Statement(insert(BOOK_TABLE), _WRITTEN)
 _UPDATE = Statement(
-    update(_TABLE)
+    update(BOOK_TABLE)
     .where(_COLUMNS.id == bindparam("id_"))
     .values({name: bindparam(name) for name in _WRITTEN if name != "created_at"})
 )
 
 
 @_again
-async def add_book(database: Database, new: NewBook, traceparent: str) -> Book:
+async def add_book(
+    database: Database, new: NewBook, traceparent: str, request_key: RequestKey | None = None
+) -> Book:
     """Store the book and the event that announces it, or neither."""
     now = datetime.now(UTC)
     async with database.begin() as transaction:
+        await idempotency.claim(transaction, request_key)
         first_id = await _insert(transaction, [new], now)
         book = _as_added(new, first_id, now)
         await outbox.record(transaction, "bookstore.book.created.v1", book, at=now, traceparent=traceparent)
+        await idempotency.keep(transaction, request_key, book)
     return book
 
 
@@ -55,12 +64,13 @@ async def add_books(database: Database, new_books: Sequence[NewBook], traceparen
 
 
 @_again
-async def change_book(
+async def change_book(  # noqa: PLR0913, PLR0917  what, to what, if, and for whom
     database: Database,
     book_id: int,
     changes: dict[str, Any],
     if_match: Collection[int] | None,
     traceparent: str,
+    request_key: RequestKey | None = None,
 ) -> Book:
     """Give the book's fields the values in `changes`, if its version is one of `if_match` (None: any).
 
@@ -68,8 +78,10 @@ async def change_book(
     StaleVersionError.
     """
     async with database.begin() as transaction:
+        await idempotency.claim(transaction, request_key)
         book = await _locked(transaction, book_id, if_match)
         if all(getattr(book, field) == value for field, value in changes.items()):
+            await idempotency.keep(transaction, request_key, book)
             return book
         now = max(datetime.now(UTC), book.updated_at)
         changed = book.model_copy(update={**changes, "version": book.version + 1, "updated_at": now})
@@ -77,20 +89,28 @@ async def change_book(
         await outbox.record(
             transaction, "bookstore.book.updated.v1", changed, at=now, traceparent=traceparent
         )
+        await idempotency.keep(transaction, request_key, changed)
     return changed
 
 
 @_again
 async def delete_book(
-    database: Database, book_id: int, if_match: Collection[int] | None, traceparent: str
-) -> None:
+    database: Database,
+    book_id: int,
+    if_match: Collection[int] | None,
+    traceparent: str,
+    request_key: RequestKey | None = None,
+) -> Book:
     """Remove the book; its last state is announced, at one version more. Raises as `change_book` does."""
     async with database.begin() as transaction:
+        await idempotency.claim(transaction, request_key)
         book = await _locked(transaction, book_id, if_match)
         now = max(datetime.now(UTC), book.updated_at)
         last = book.model_copy(update={"version": book.version + 1, "updated_at": now})
-        await transaction.execute(delete(_TABLE).where(_COLUMNS.id == book_id))
+        await transaction.execute(delete(BOOK_TABLE).where(_COLUMNS.id == book_id))
         await outbox.record(transaction, "bookstore.book.deleted.v1", last, at=now, traceparent=traceparent)
+        await idempotency.keep(transaction, request_key, last)
+    return last
 
 
 async def _insert(transaction: AsyncConnection, new_books: Sequence[NewBook], now: datetime) -> int:
@@ -113,7 +133,7 @@ async def _insert(transaction: AsyncConnection, new_books: Sequence[NewBook], no
     ]
     if len(rows) == 1:
         return await _INSERT.execute(transaction, rows[0])
-    result = cast("CursorResult[Any]", await transaction.execute(insert(_TABLE).values(rows)))
+    result = cast("CursorResult[Any]", await transaction.execute(insert(BOOK_TABLE).values(rows)))
     first_id: int = result.lastrowid
     return first_id
 
@@ -133,7 +153,7 @@ def _as_added(new: NewBook, book_id: int, now: datetime) -> Book:
 async def _locked(transaction: AsyncConnection, book_id: int, if_match: Collection[int] | None) -> Book:
     """The book, its row locked until the transaction ends."""
     row = (
-        await transaction.execute(select(*_COLUMNS).where(_COLUMNS.id == book_id).with_for_update())
+        await transaction.execute(select(*BOOK_COLUMNS).where(_COLUMNS.id == book_id).with_for_update())
     ).one_or_none()
     if row is None:
         raise BookNotFoundError(book_id)

@@ -9,8 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from api import problems
 from api.auth.dependencies import requires
 from api.books import commands
+from api.books.changes import ServicesOf
 from api.books.csv_rows import Row, rows_of
-from api.books.routes import ServicesOf
 from api.services import Services
 from api.traces import traceparent_of
 from common.books import NewBook

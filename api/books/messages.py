@@ -2,10 +2,12 @@
 
 import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from api.books.cursors import CURSOR_MAX_LENGTH
+from api.books.queries import Sort
 from common.books import BOOK_EXAMPLE, Author, Book, PublicationDate, Title
 
 _NUMBER = re.compile("0|[1-9][0-9]*")
@@ -54,9 +56,15 @@ class ListParameters(BaseModel):
     limit: Annotated[int, PLAIN_NUMBER] = Field(
         default=50, ge=1, le=200, description="How many books at most."
     )
-    cursor: str | None = Field(default=None, max_length=200, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(
+        default=None, max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."
+    )
     author: Author | None = Field(default=None, examples=["Frank"])
     title: Title | None = Field(default=None, examples=["Dune"])
     published_from: PublicationDate | None = Field(default=None, examples=["1965-01-01"])
     published_to: PublicationDate | None = Field(default=None, examples=["1965-12-31"])
-    sort: Literal["id", "-id"] = Field(default="id", description="`-` turns the order round.")
+    sort: Sort = Field(
+        default="id",
+        description="`-` turns the order round, and that of the ids, which decide between equals. Letter case"
+        " and accents make no difference.",
+    )

@@ -8,38 +8,36 @@ from pydantic import BaseModel
 from api import problems
 from api.auth.dependencies import requires
 from api.books import commands, queries
-from api.books.conditions import IfMatch, IfNoneMatch
-from api.books.cursors import cursor_for, position_in
-from api.books.etags import etag_of, is_none_match, matching_versions
+from api.books.changes import AdditionOf, Change, ChangeOf, ServicesOf
+from api.books.conditions import IfNoneMatch
+from api.books.etags import etag_of, is_none_match
 from api.books.json_bodies import JsonRoute
 from api.books.messages import PLAIN_NUMBER, BookPage, BookPatch, ListParameters
-from api.books.queries import Filters
+from api.books.queries import Filters, Position
 from api.books.query_strings import require_plain_query
-from api.services import Services, services_of
-from api.traces import traceparent_of
+from api.books.request_keys import REPLAYED_HEADER, once
 from common.books import BOOK_ID_MAX, Book, NewBook
-from common.errors import BookNotFoundError, InvalidInputError, StaleVersionError
+from common.errors import (
+    BookNotFoundError,
+    InvalidInputError,
+    KeyReusedError,
+    RequestInWorkError,
+    StaleVersionError,
+)
 
 router = APIRouter(prefix="/v1/books", tags=["books"], route_class=JsonRoute)
 READ = Depends(requires("books:read"))
-WRITE = Depends(requires("books:write"))
 
 BookId = Annotated[
     int,
     Path(alias="id", ge=1, le=BOOK_ID_MAX, description="The book's id.", examples=[1]),
     PLAIN_NUMBER,
 ]
-ServicesOf = Annotated[Services, Depends(services_of)]
 _ETAG_HEADER = {
     "ETag": {"description": "The version, quoted.", "schema": {"type": "string", "examples": ['"1"']}}
 }
-_CHANGING = (
-    *problems.ACCESS,
-    BookNotFoundError,
-    StaleVersionError,
-    InvalidInputError,
-    *problems.WRITING,
-)
+_ADDING = (*problems.ACCESS, InvalidInputError, KeyReusedError, RequestInWorkError, *problems.WRITING)
+_CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError)
 
 
 @router.post(
@@ -49,22 +47,26 @@ _CHANGING = (
     summary="Add a book",
     response_model=Book,
     response_description="The book as it was stored.",
-    dependencies=[WRITE],
     responses={
         201: {
             "headers": {
                 **_ETAG_HEADER,
+                **REPLAYED_HEADER,
                 "Location": {"description": "The book's address.", "schema": {"type": "string"}},
             }
         },
-        **problems.responses(*problems.ACCESS, *problems.BODY, InvalidInputError, *problems.WRITING),
+        **problems.responses(*problems.BODY, *_ADDING),
     },
 )
-async def add_book(new: NewBook, request: Request, services: ServicesOf) -> Response:
+async def add_book(new: NewBook, asked: AdditionOf) -> Response:
     """Store a book and announce it. When the answer is 201, both are durable."""
-    book = await commands.add_book(services.database, new, traceparent_of(request))
-    services.doorbell.ring()
-    return _answer(book, status_code=201, headers={"Location": f"/v1/books/{book.id}"})
+    book, replayed = await once(
+        commands.add_book(
+            asked.services.database, new, asked.traceparent, asked.request_key(new.model_dump_json())
+        )
+    )
+    asked.services.doorbell.ring()
+    return _answer(book, status_code=201, headers={"Location": f"/v1/books/{book.id}", **replayed})
 
 
 # HEAD is answered like GET (RFC 9110, section 9.3.2); the server leaves the body out.
@@ -84,16 +86,22 @@ async def add_book(new: NewBook, request: Request, services: ServicesOf) -> Resp
 async def list_books(
     query: Annotated[ListParameters, Query()], request: Request, services: ServicesOf
 ) -> Response:
-    """A page of books in the order of their ids; follow `next_cursor`, or the `Link` header, for more."""
+    """A page of books in the order of `sort`; follow `next_cursor`, or the `Link` header, for more.
+
+    Books that are added or deleted meanwhile shift no page: none is shown twice or left out.
+    """
     filters = Filters(query.author, query.title, query.published_from, query.published_to)
-    after = None if query.cursor is None else position_in(query.cursor, filters, query.sort)
+    after = None
+    if query.cursor is not None:
+        after = services.cursors.position_in(query.cursor, filters, query.sort)
     books = await queries.list_books(
-        services.database, filters, after_id=after, descending=query.sort == "-id", limit=query.limit + 1
+        services.database, filters, query.sort, after=after, limit=query.limit + 1
     )
     more, books = len(books) > query.limit, books[: query.limit]
-    page = BookPage.model_construct(
-        items=books, next_cursor=cursor_for(filters, query.sort, books[-1].id) if more else None
-    )
+    cursor = None
+    if more:
+        cursor = services.cursors.at(Position.of(books[-1], query.sort), filters, query.sort)
+    page = BookPage.model_construct(items=books, next_cursor=cursor)
     headers = {}
     if page.next_cursor is not None:
         target = request.url.include_query_params(cursor=page.next_cursor)
@@ -133,21 +141,18 @@ async def get_book(
     summary="Replace a book",
     response_model=Book,
     response_description="The book as it is now.",
-    dependencies=[WRITE],
     responses={
-        200: {"headers": _ETAG_HEADER},
+        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}},
         **problems.responses(*problems.BODY, *_CHANGING),
     },
 )
 async def replace_book(
     book_id: BookId,
     new: NewBook,
-    request: Request,
-    services: ServicesOf,
-    if_match: IfMatch = None,
+    asked: ChangeOf,
 ) -> Response:
     """Give the book these values. What changes nothing keeps the version and is not announced."""
-    return await _change(services, book_id, dict(new), if_match, request)
+    return await _change(asked, book_id, dict(new), new.model_dump_json())
 
 
 @router.patch(
@@ -156,9 +161,8 @@ async def replace_book(
     summary="Change a book",
     response_model=Book,
     response_description="The book as it is now.",
-    dependencies=[WRITE],
     responses={
-        200: {"headers": _ETAG_HEADER},
+        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}},
         **problems.responses(*problems.BODY, *_CHANGING),
     },
     openapi_extra={
@@ -172,13 +176,11 @@ async def replace_book(
 async def change_book(
     book_id: BookId,
     patch: BookPatch,
-    request: Request,
-    services: ServicesOf,
-    if_match: IfMatch = None,
+    asked: ChangeOf,
 ) -> Response:
     """Give the named fields these values (RFC 7396). What changes nothing keeps the version."""
     changes = {name: getattr(patch, name) for name in patch.model_fields_set}
-    return await _change(services, book_id, changes, if_match, request)
+    return await _change(asked, book_id, changes, patch.model_dump_json(exclude_unset=True))
 
 
 @router.delete(
@@ -186,35 +188,39 @@ async def change_book(
     status_code=204,
     operation_id="deleteBook",
     summary="Delete a book",
-    dependencies=[WRITE],
     response_description="It is gone.",
     # A body has no meaning here, but one that is too large is refused all the same.
-    responses=problems.responses(413, *_CHANGING),
+    responses={204: {"headers": REPLAYED_HEADER}, **problems.responses(413, *_CHANGING)},
 )
-async def delete_book(
-    book_id: BookId,
-    request: Request,
-    services: ServicesOf,
-    if_match: IfMatch = None,
-) -> Response:
+async def delete_book(book_id: BookId, asked: ChangeOf) -> Response:
     """Remove the book and announce its last state."""
-    await commands.delete_book(
-        services.database, book_id, matching_versions(if_match), traceparent_of(request)
+    _, replayed = await once(
+        commands.delete_book(
+            asked.services.database, book_id, asked.versions, asked.traceparent, asked.request_key()
+        )
     )
-    services.doorbell.ring()
-    await services.cache.evict(book_id)
-    return Response(status_code=204)
+    await _announce(asked, book_id)
+    return Response(status_code=204, headers=replayed)
 
 
-async def _change(
-    services: Services, book_id: int, changes: dict[str, Any], if_match: str | None, request: Request
-) -> Response:
-    book = await commands.change_book(
-        services.database, book_id, changes, matching_versions(if_match), traceparent_of(request)
+async def _change(asked: Change, book_id: int, changes: dict[str, Any], content: str) -> Response:
+    book, replayed = await once(
+        commands.change_book(
+            asked.services.database,
+            book_id,
+            changes,
+            asked.versions,
+            asked.traceparent,
+            asked.request_key(content),
+        )
     )
-    services.doorbell.ring()
-    await services.cache.evict(book_id)
-    return _answer(book)
+    await _announce(asked, book_id)
+    return _answer(book, headers=replayed)
+
+
+async def _announce(asked: Change, book_id: int) -> None:
+    asked.services.doorbell.ring()
+    await asked.services.cache.evict(book_id)
 
 
 def _answer(book: Book, *, status_code: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -116,7 +116,7 @@ class Calls:
         """Give a book another title."""
         return commands.change_book(self._database, book_id, {"title": title}, None, TRACE)
 
-    def delete(self, book_id: int) -> Coroutine[Any, Any, None]:
+    def delete(self, book_id: int) -> Coroutine[Any, Any, Book]:
         """Remove a book."""
         return commands.delete_book(self._database, book_id, None, TRACE)
 

@@ -3,6 +3,7 @@
 import random
 import signal
 
+import httpx
 import pytest
 
 from tests.faults.points import READER, RELAY
@@ -45,6 +46,24 @@ def test_api_that_is_killed_between_commit_and_answer_has_made_the_change_whole(
     evidence = trial.evidence()
     assert [event.what for event in evidence.record if event.title == change.title] == ["created"]
     assert trial.violations() == []
+
+
+def test_client_of_an_api_that_was_killed_between_commit_and_answer_repeats_its_request_safely(
+    trial: Trial,
+) -> None:
+    book = {"title": "asked for twice", "author": "Somebody", "publication_date": "2000-01-01"}
+    headers = {"Idempotency-Key": "asked-for-twice"}
+    with trial.system.client() as client:
+        trial.arm("kill api.after-commit 1")
+        with pytest.raises(httpx.TransportError):
+            client.post("/v1/books", json=book, headers=headers)
+        trial.await_death("api")
+        trial.restart("api")
+        answer = client.post("/v1/books", json=book, headers=headers)
+    assert (answer.status_code, answer.headers["idempotent-replayed"]) == (201, "true")
+    trial.settle()
+    recorded = [event for event in trial.evidence().record if event.title == book["title"]]
+    assert [(event.what, event.book_id) for event in recorded] == [("created", answer.json()["id"])]
 
 
 def test_api_that_is_killed_under_load_has_made_each_change_whole_or_not_at_all(trial: Trial) -> None:

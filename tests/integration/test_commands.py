@@ -241,5 +241,5 @@ async def test_filters_are_beginnings_and_wildcards_are_letters(
     ]
     new = [NewBook(title=title, author=author, publication_date=day) for title, author, day in rows]
     added = await commands.add_books(database, new, TRACE)
-    found = await queries.list_books(database, filters, after_id=None, descending=False, limit=10)
+    found = await queries.list_books(database, filters, "id", after=None, limit=10)
     assert [book.id for book in found] == [added[index].id for index in expected]

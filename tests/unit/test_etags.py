@@ -2,9 +2,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from api.books.cursors import cursor_for, position_in
 from api.books.etags import etag_of, is_none_match, matching_versions
-from api.books.queries import Filters
 from common.books import Book
 from common.errors import InvalidInputError
 
@@ -52,25 +50,3 @@ def test_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
 )
 def test_if_none_match_compares_weakly(header: str | None, matches: bool) -> None:  # noqa: FBT001  a case
     assert is_none_match(header, BOOK) is matches
-
-
-def test_cursor_leads_back_to_its_place() -> None:
-    filters = Filters(author="Ö", published_from=date(2000, 1, 1))
-    assert position_in(cursor_for(filters, "-id", 2**63 - 1), filters, "-id") == 2**63 - 1
-
-
-@pytest.mark.parametrize("other", [Filters(), Filters(author="o"), Filters(title="Ö")])
-def test_cursor_of_another_query_is_refused(other: Filters) -> None:
-    with pytest.raises(InvalidInputError, match="cursor"):
-        position_in(cursor_for(Filters(author="Ö"), "id", 1), other, "id")
-
-
-def test_cursor_of_the_other_direction_is_refused() -> None:
-    with pytest.raises(InvalidInputError):
-        position_in(cursor_for(Filters(), "id", 1), Filters(), "-id")
-
-
-@pytest.mark.parametrize("cursor", ["", "!", "AAAA", "bnVsbA", "W10", "ü", "W" * 200, "WyJhIiwgMV0"])
-def test_broken_cursor_is_refused(cursor: str) -> None:
-    with pytest.raises(InvalidInputError):
-        position_in(cursor, Filters(), "id")

@@ -1,0 +1,237 @@
+"""`Idempotency-Key`: a request that is sent again is done once and answered as the first time."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import make_url, text
+
+from api.books import idempotency
+from api.settings import ApiSettings
+from common.database import Database, thread_engine
+from tests.fixtures.api import Api, served
+from tests.fixtures.ledger import Ledger
+from tests.fixtures.wire import Wire, wire_to
+
+DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
+MESSIAH = {**DUNE, "title": "Dune Messiah"}
+CHANGES: dict[str, dict[str, Any]] = {
+    "PUT": {"json": MESSIAH},
+    "PATCH": {"json": {"title": "Dune Messiah"}},
+    "DELETE": {},
+}
+
+
+@pytest.fixture
+def key() -> str:
+    return str(uuid4())
+
+
+def add(client: httpx.Client, key: str, book: dict[str, str] = DUNE) -> httpx.Response:
+    return client.post("/v1/books", json=book, headers={"Idempotency-Key": key})
+
+
+def assert_replayed(answer: httpx.Response, first: httpx.Response) -> None:
+    """The same answer, but for the date and the mark."""
+    assert "idempotent-replayed" not in first.headers
+    assert answer.headers["idempotent-replayed"] == "true"
+    assert (answer.status_code, answer.content) == (first.status_code, first.content)
+    for name in ("etag", "location", "content-type"):
+        assert answer.headers.get(name) == first.headers.get(name)
+
+
+def assert_problem(answer: httpx.Response, status: int, name: str) -> None:
+    assert (answer.status_code, answer.json()["type"]) == (status, f"/problems/{name}")
+
+
+def test_a_book_that_is_added_again_with_the_same_key_is_there_once(
+    writer: httpx.Client, ledger: Ledger, key: str
+) -> None:
+    with ledger.grows(books=1, events=1):
+        first = add(writer, key)
+        again = [add(writer, key), add(writer, f'"{key}"'), add(writer, key, {**DUNE, "title": " Dune "})]
+    assert first.status_code == 201
+    for answer in again:
+        assert_replayed(answer, first)
+
+
+@pytest.mark.parametrize("method", CHANGES)
+def test_a_change_that_is_sent_again_is_made_once_also_when_the_book_has_changed_since(
+    writer: httpx.Client, ledger: Ledger, key: str, method: str
+) -> None:
+    path = add(writer, f"{key}-book").headers["location"]
+    headers = {"Idempotency-Key": key, "If-Match": '"1"'}
+    with ledger.grows(books=-(method == "DELETE"), events=1):
+        first = writer.request(method, path, headers=headers, **CHANGES[method])
+        again = writer.request(method, path, headers=headers, **CHANGES[method])
+    assert first.is_success
+    assert_replayed(again, first)
+
+
+def test_a_change_that_changes_nothing_is_remembered_too(writer: httpx.Client, key: str) -> None:
+    path = add(writer, f"{key}-book").headers["location"]
+    first = writer.put(path, json=DUNE, headers={"Idempotency-Key": key})
+    writer.put(path, json=MESSIAH)
+    assert_replayed(writer.put(path, json=DUNE, headers={"Idempotency-Key": key}), first)
+    assert writer.get(path).json()["title"] == "Dune Messiah"
+
+
+def test_the_same_key_with_another_request_is_refused_and_changes_nothing(
+    writer: httpx.Client, ledger: Ledger, key: str
+) -> None:
+    path = add(writer, key).headers["location"]
+    headers = {"Idempotency-Key": key}
+    with ledger.grows():
+        others = [
+            add(writer, key, MESSIAH),
+            writer.put(path, json=DUNE, headers=headers),
+            writer.put(path, json=DUNE, headers={**headers, "If-Match": '"1"'}),
+            writer.delete(path, headers=headers),
+        ]
+    for answer in others:
+        assert_problem(answer, 422, "idempotency-key-reused")
+
+
+def test_a_refused_request_leaves_its_key_free(writer: httpx.Client, key: str) -> None:
+    path = add(writer, f"{key}-book").headers["location"]
+    headers = {"Idempotency-Key": key, "If-Match": '"2"'}
+    assert_problem(writer.put(path, json=MESSIAH, headers=headers), 412, "stale-version")
+    writer.patch(path, json={"author": "F. Herbert"})
+    assert writer.put(path, json=MESSIAH, headers=headers).json()["version"] == 3
+
+
+def test_users_do_not_meet_in_their_keys(api: Api, writer: httpx.Client, ledger: Ledger, key: str) -> None:
+    engine = thread_engine(api.settings)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO user_account (username, password_hash, scopes, created_at)"
+                " SELECT 'other', password_hash, scopes, NOW(6) FROM user_account WHERE username = 'writer'"
+            )
+        )
+    engine.dispose()
+    with api.client(api.login("other")["access_token"]) as other, ledger.grows(books=2, events=2):
+        first, second = add(writer, key), add(other, key)
+    assert first.json()["id"] != second.json()["id"]
+    assert "idempotent-replayed" not in second.headers
+
+
+@pytest.mark.parametrize("bad", ["", '"', '""', "two keys", "x" * 256, "a\\b", '"a"b"', "é"])
+def test_a_key_that_is_none_is_pointed_at(writer: httpx.Client, ledger: Ledger, bad: str) -> None:
+    with ledger.grows():
+        headers = {"Idempotency-Key": bad.encode()}
+        answer = writer.post("/v1/books", json=DUNE, headers=headers)  # type: ignore[arg-type]
+    assert_problem(answer, 422, "invalid-input")
+    assert answer.json()["errors"][0]["pointer"] == "/header/idempotency-key"
+
+
+def test_two_keys_in_one_request_are_refused(writer: httpx.Client, ledger: Ledger) -> None:
+    with ledger.grows():
+        headers = [("Idempotency-Key", "one"), ("Idempotency-Key", "two")]
+        answer = writer.post("/v1/books", json=DUNE, headers=headers)
+    assert_problem(answer, 422, "invalid-input")
+
+
+def test_of_many_that_send_one_request_at_once_one_makes_the_change(
+    api: Api, ledger: Ledger, key: str
+) -> None:
+    senders = 8
+    token, start = api.login()["access_token"], threading.Barrier(senders)
+
+    def send() -> httpx.Response:
+        with api.client(token) as client:
+            start.wait()
+            return add(client, key)
+
+    with ThreadPoolExecutor(senders) as pool, ledger.grows(books=1, events=1):
+        answers = [future.result() for future in [pool.submit(send) for _ in range(senders)]]
+    done = [answer for answer in answers if answer.status_code == 201]
+    assert sum("idempotent-replayed" not in answer.headers for answer in done) == 1
+    assert len({answer.content for answer in done}) == 1
+    for answer in answers:
+        if answer not in done:
+            assert_problem(answer, 409, "request-in-work")
+
+
+@pytest.fixture
+def wire(api: Api) -> Iterator[Wire]:
+    with wire_to(make_url(api.settings.database_url.get_secret_value()).port or 0) as wire:
+        yield wire
+
+
+@pytest.fixture
+def over_the_wire(api: Api, api_settings: Callable[..., ApiSettings], wire: Wire) -> Iterator[Api]:
+    url = make_url(api.settings.database_url.get_secret_value()).set(port=wire.port)
+    with served(api_settings(database_url=SecretStr(url.render_as_string(hide_password=False)))) as found:
+        yield found
+
+
+def test_a_request_that_is_still_in_work_is_answered_409_and_then_repeated(
+    writer: httpx.Client, over_the_wire: Api, wire: Wire, ledger: Ledger, key: str
+) -> None:
+    with over_the_wire.client(over_the_wire.login()["access_token"]) as slow, ledger.grows(books=1, events=1):
+        wire.hold_at(b"INSERT INTO outbox")
+        with ThreadPoolExecutor() as pool:
+            first = pool.submit(add, slow, key)
+            assert wire.held.wait(10)
+            busy = add(writer, key)
+            wire.let_go()
+        assert_problem(busy, 409, "request-in-work")
+        assert busy.headers["retry-after"] == "1"
+        assert_replayed(add(writer, key), first.result())
+
+
+@pytest.mark.parametrize("arrives", [False, True], ids=["commit lost", "answer lost"])
+def test_whoever_was_told_that_the_outcome_is_unknown_repeats_safely(
+    over_the_wire: Api,
+    wire: Wire,
+    ledger: Ledger,
+    key: str,
+    arrives: bool,  # noqa: FBT001  a case
+) -> None:
+    with over_the_wire.client(over_the_wire.login()["access_token"]) as client:
+        client.post("/v1/books", json=DUNE)
+        with ledger.grows(books=1, events=1):
+            wire.cut_at(b"\x03COMMIT", arrives=arrives)
+            assert_problem(add(client, key), 503, "outcome-unknown")
+            answer = add(client, key)
+    assert answer.status_code == 201
+    assert ("idempotent-replayed" in answer.headers) is arrives
+
+
+def test_a_key_is_free_again_after_a_day(api: Api, writer: httpx.Client, ledger: Ledger, key: str) -> None:
+    engine = thread_engine(api.settings)
+    with ledger.grows(books=2, events=2):
+        for hours in (23, 25):
+            first = add(writer, key)
+            with engine.begin() as connection:
+                age = text("UPDATE idempotency_key SET created_at = NOW(6) - INTERVAL :hours HOUR")
+                connection.execute(age, {"hours": hours})
+            again = add(writer, key)
+            assert ("idempotent-replayed" in again.headers) is (hours == 23)
+    engine.dispose()
+    assert first.headers["idempotent-replayed"] == "true"
+
+
+@pytest.mark.anyio
+async def test_purging_removes_what_is_older_and_nothing_else(
+    api: Api, writer: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idempotency, "PURGED_AT_ONCE", 2)
+    database = Database(api.settings)
+    await idempotency.purge(database, datetime.now(UTC))
+    for number in range(5):
+        add(writer, f"old-{number}")
+    limit = datetime.now(UTC)
+    first = add(writer, "young")
+    assert await idempotency.purge(database, limit) == 5
+    assert await idempotency.purge(database, limit) == 0
+    assert_replayed(add(writer, "young"), first)
+    assert await idempotency.purge(database, limit + timedelta(minutes=1)) == 1
+    await database.close()
