@@ -1,12 +1,15 @@
 """Verification of access tokens with public keys alone; both services do it."""
 
+import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Any
 
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
+from joserfc.util import urlsafe_b64decode
 
 from common.errors import MissingScopeError, UnauthenticatedError
 
@@ -19,6 +22,13 @@ SCOPES = {
     "outbox:admin": "Operate the outbox.",
 }
 _TOKEN_MAX_LENGTH = 4096
+# What our tokens have, and no more: nothing in a token may say which key it is to be verified with but the
+# name of one that we have (RFC 8725, section 3.10).
+_HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
+# A resource server takes both (RFC 9068, section 4), which are the same type (RFC 7515, section 4.1.9).
+_TYPES = ("at+jwt", "application/at+jwt")
+# 9999-12-31: a later time is none, and one that no float can hold would fail whoever waits for it.
+_LAST_SECOND = 253_402_300_799
 # The API's clock may be ahead of ours; that a token has expired is looked at again below, to the second.
 _SKEW_SECONDS = 60
 _CLAIMS = jwt.JWTClaimsRegistry(
@@ -52,7 +62,8 @@ class TokenVerifier:
     """Says who a bearer token belongs to, or raises UnauthenticatedError.
 
     A verified token is remembered until it expires or too many are: its signature costs more than the rest
-    of a read.
+    of a read. It is remembered by its text, which is not its name: to (r, s) of an ES256 signature there is
+    always a second one, (r, n - s), that is as good. What is to be denied must be known by its `jti`.
     `keys` gives the public keys; it may raise KeysUnavailableError.
     """
 
@@ -78,17 +89,60 @@ class TokenVerifier:
         if len(token) > _TOKEN_MAX_LENGTH:
             raise UnauthenticatedError("The token is too long to be one of ours.")
         try:
-            decoded = jwt.decode(token, keys, algorithms=[ALGORITHM])
-            if decoded.header.get("typ") != "at+jwt":
-                raise UnauthenticatedError("This is not an access token.")
-            _CLAIMS.validate(decoded.claims)
+            _check_header(token)
+            claims = jwt.decode(token, keys, algorithms=[ALGORITHM], decoder_cls=_Strict).claims
+            _check_claims(claims)
             return Principal(
-                username=str(decoded.claims["sub"]),
-                scopes=frozenset(str(decoded.claims.get("scope", "")).split()),
-                expires_at=int(decoded.claims["exp"]),
+                username=claims["sub"],
+                scopes=frozenset(claims.get("scope", "").split()),
+                expires_at=claims["exp"],
             )
-        except (JoseError, ValueError, TypeError, KeyError) as error:
+        except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UnauthenticatedError("The token is not valid; log in again.") from error
+
+
+class _Strict(json.JSONDecoder):
+    """JSON whose objects have no member twice: of two, another reader might believe the other.
+
+    RFC 7515 and RFC 7519 (section 4 of both) let us choose between that and the last one.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(object_pairs_hook=_unique)
+
+
+def _unique(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(members)
+    if len(found) < len(members):
+        raise ValueError("A member is there twice.")
+    return found
+
+
+def _check_header(token: str) -> None:
+    """ValueError unless the header is one of an access token, with no member that we do not write.
+
+    joserfc would take the last of two members, and any member that an RFC has a meaning for.
+    """
+    header = json.loads(urlsafe_b64decode(token.partition(".")[0].encode()), cls=_Strict)
+    if not isinstance(header, dict) or not _HEADER_MEMBERS.issuperset(header):
+        raise ValueError("The header is not one of ours.")
+    if header.get("typ") not in _TYPES:
+        raise ValueError("This is not an access token.")
+
+
+def _check_claims(claims: dict[str, Any]) -> None:
+    """An error of `_decode` unless the claims are in date, for us, and of the types that we write.
+
+    The audience is ours alone: a token for others too could be used here by any of them.
+    """
+    _CLAIMS.validate(claims)
+    if claims["aud"] != AUDIENCE:
+        raise ValueError("The token is for others too.")
+    times = [claims[name] for name in ("exp", "iat", "nbf") if name in claims]
+    if any(type(each) is not int or each > _LAST_SECOND for each in times):
+        raise ValueError("A time is not a whole number of seconds, or is out of this world.")
+    if not isinstance(claims.get("scope", ""), str):
+        raise TypeError("The scope is not text.")
 
 
 def bearer_token(authorization: str | None) -> str:
