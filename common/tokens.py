@@ -1,6 +1,7 @@
 """Verification of access tokens with public keys alone; both services do it."""
 
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ SCOPES = {
     "outbox:admin": "Operate the outbox.",
 }
 _TOKEN_MAX_LENGTH = 4096
+# `b64token` of RFC 6750, section 2.1; the scheme's case is free (RFC 9110, section 11.1).
+_BEARER = re.compile(r"bearer +([a-z0-9._~+/-]+=*) *", re.IGNORECASE | re.ASCII)
 # What our tokens have, and no more: nothing in a token may say which key it is to be verified with but the
 # name of one that we have (RFC 8725, section 3.10).
 _HEADER_MEMBERS = frozenset({"alg", "typ", "kid"})
@@ -147,7 +150,7 @@ def _check_claims(claims: dict[str, Any]) -> None:
 
 def bearer_token(authorization: str | None) -> str:
     """The token in an `Authorization: Bearer …` value (RFC 6750, section 2.1), or UnauthenticatedError."""
-    scheme, _, token = (authorization or "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    found = _BEARER.fullmatch(authorization or "")
+    if found is None:
         raise UnauthenticatedError("Send a bearer token: Authorization: Bearer <access token>.")
-    return token.strip()
+    return found[1]

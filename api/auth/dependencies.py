@@ -13,8 +13,9 @@ class _Authorization(OAuth2PasswordBearer):
     """Describes the login for OpenAPI and Swagger; the header is judged by `bearer_token`."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """The header as it came."""
-        return request.headers.get("authorization")
+        """The header as it came; two are none, or the one could be checked here that a proxy did not see."""
+        values = request.headers.getlist("authorization")
+        return values[0] if len(values) == 1 else None
 
 
 _AUTHORIZATION = _Authorization(
