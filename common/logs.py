@@ -33,5 +33,6 @@ def configure_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("amqp", "kombu", "uvicorn.access", "uvicorn.error"):
+    # At DEBUG, Authlib writes down every token that it issues.
+    for noisy in ("amqp", "authlib", "kombu", "uvicorn.access", "uvicorn.error"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
