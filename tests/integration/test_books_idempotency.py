@@ -91,11 +91,18 @@ def test_the_same_key_with_another_request_is_refused_and_changes_nothing(
         others = [
             add(writer, key, MESSIAH),
             writer.put(path, json=DUNE, headers=headers),
-            writer.put(path, json=DUNE, headers={**headers, "If-Match": '"1"'}),
             writer.delete(path, headers=headers),
         ]
     for answer in others:
         assert_problem(answer, 422, "idempotency-key-reused")
+
+
+def test_another_condition_makes_another_request(writer: httpx.Client, key: str) -> None:
+    path = add(writer, f"{key}-book").headers["location"]
+    headers = {"Idempotency-Key": key, "If-Match": '"1"'}
+    assert writer.put(path, json=MESSIAH, headers=headers).is_success
+    other = writer.put(path, json=MESSIAH, headers={**headers, "If-Match": '"2"'})
+    assert_problem(other, 422, "idempotency-key-reused")
 
 
 def test_a_refused_request_leaves_its_key_free(writer: httpx.Client, key: str) -> None:
