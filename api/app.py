@@ -23,6 +23,7 @@ from api.docs_pages import DESCRIPTION, TAGS, describe, docs_routes
 from api.doorbell import Doorbell
 from api.limits import Limits
 from api.metrics import RequestMetrics
+from api.problem_pages import problem_pages
 from api.services import Services
 from api.settings import ApiSettings
 from common.cache import BookCache
@@ -86,6 +87,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     problem_handlers.install(app)
     app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
     app.router.routes += docs_routes()
+    app.router.routes += problem_pages()
     return app
 
 
