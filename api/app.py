@@ -59,6 +59,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             doorbell=Doorbell(settings),
             verifier=TokenVerifier(keys.public),
             cursors=cursors,
+            if_match_required=settings.if_match_required,
         )
         app.state.services = services
         app.state.login = Login(

@@ -10,7 +10,7 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from api.problems import METHODS, Problem, described, wrong_method
+from api.problems import METHODS, OPTIONS, Problem, described, wrong_method
 
 _STATIC = Path(__file__).parent / "static"
 DESCRIPTION = """
@@ -19,7 +19,7 @@ Books. Each committed change is announced to whoever listens, none is lost, and 
 **Log in** with *Authorize* (user name and password; leave the client fields empty) or with
 `POST /v1/auth/token`, then send `Authorization: Bearer <access token>`.
 
-Every address that answers to GET answers to HEAD as well.
+Every address that answers to GET answers to HEAD as well, and every one to OPTIONS, with `Allow`.
 
 **Errors** are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `type` is
 stable, `detail` is for people, `errors` points at the faults of the input, the first twenty.
@@ -73,7 +73,7 @@ def describe(app: FastAPI) -> None:
 
 def _describe_other_methods(operations: dict[str, Any]) -> None:
     known = {method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set())
-    allowed = [method for method in METHODS if method in known]
+    allowed = [*(method for method in METHODS if method in known), OPTIONS]
     header = {"description": "All methods.", "schema": {"type": "string", "examples": [", ".join(allowed)]}}
     response = described([wrong_method(allowed)]) | {"headers": {"Allow": header}}
     for operation in operations.values():

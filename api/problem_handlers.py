@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
-from api.problems import ERRORS, METHODS, REALM, STATUSES, Kind, answer, pointer_to, wrong_method
+from api.problems import ERRORS, METHODS, OPTIONS, REALM, STATUSES, Kind, answer, pointer_to, wrong_method
 from common.errors import (
     BookstoreError,
     InvalidInputError,
@@ -96,7 +96,9 @@ def _violation(fault: Mapping[str, Any]) -> Violation:
 async def _http_exception(request: Request, error: Exception) -> Response:
     found = cast("HTTPException", error)
     if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allowed = _allowed(request)
+        allowed = [*_allowed(request), OPTIONS]
+        if request.method == OPTIONS:
+            return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
         kind = wrong_method(allowed)
         return answer(kind, kind.example, headers={"Allow": ", ".join(allowed)})
     if found.detail == "There was an error parsing the body":

@@ -13,6 +13,8 @@ from common.errors import BookstoreError, Violation
 
 # In the order in which `Allow` names them.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# What every address answers to besides.
+OPTIONS = "OPTIONS"
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="bookstore"'
 _RETRY_AFTER_SECONDS = 1
@@ -42,6 +44,12 @@ ERRORS: dict[type[BookstoreError], Kind] = {
     ),
     errors.StaleVersionError: Kind(
         412, "stale-version", "The book has changed", "Book 1 is at version 3 now; read it again."
+    ),
+    errors.ConditionRequiredError: Kind(
+        428,
+        "condition-required",
+        "The version is missing",
+        "Send If-Match with the ETag of the book that you have read.",
     ),
     errors.KeyReusedError: Kind(
         422,

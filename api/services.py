@@ -12,13 +12,17 @@ from common.tokens import TokenVerifier
 
 @dataclass(frozen=True)
 class Services:
-    """What the calls of the API work with; built once, by the application's lifespan."""
+    """What the calls of the API work with; built once, by the application's lifespan.
+
+    `if_match_required`: a change of a book must say which version it means.
+    """
 
     database: Database
     cache: BookCache
     doorbell: Doorbell
     verifier: TokenVerifier
     cursors: Cursors
+    if_match_required: bool
 
 
 async def services_of(request: Request) -> Services:

@@ -15,7 +15,8 @@ from common.settings import (
 class ApiSettings(DatabaseSettings, BrokerSettings, CacheSettings, ProcessSettings):
     """What `serve` needs to know. The private keys of the access tokens stand in `signing_keys_dir`.
 
-    `body_max_bytes` bounds every body but that of the import, which is streamed.
+    `body_max_bytes` bounds every body but that of the import, which is streamed. `if_match_required` refuses
+    changes that do not say which version of the book they mean.
     """
 
     signing_keys_dir: Path
@@ -23,3 +24,4 @@ class ApiSettings(DatabaseSettings, BrokerSettings, CacheSettings, ProcessSettin
     access_token_lifetime: timedelta = timedelta(minutes=15)
     refresh_token_lifetime: timedelta = timedelta(days=30)
     body_max_bytes: PositiveInt = 64 * 1024
+    if_match_required: bool = False

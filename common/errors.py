@@ -40,6 +40,10 @@ class StaleVersionError(BookstoreError):
         self.current_version = current_version
 
 
+class ConditionRequiredError(BookstoreError):
+    """Changes must say which version they mean: read the book and send its version along."""
+
+
 class KeyReusedError(BookstoreError):
     """The idempotency key stands for another request: send this one with a key of its own."""
 

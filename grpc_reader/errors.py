@@ -16,6 +16,7 @@ from grpc import StatusCode
 from common.errors import (
     BookNotFoundError,
     BookstoreError,
+    ConditionRequiredError,
     ContendedError,
     DatabaseUnavailableError,
     InvalidInputError,
@@ -61,6 +62,7 @@ ROWS: dict[type[Exception], tuple[StatusCode, str, Callable[[Any], Any] | None]]
     BookNotFoundError: (StatusCode.NOT_FOUND, "BOOK_NOT_FOUND", _book),
     InvalidInputError: (StatusCode.INVALID_ARGUMENT, "INVALID_INPUT", _violations),
     StaleVersionError: (StatusCode.ABORTED, "STALE_VERSION", _book),
+    ConditionRequiredError: (StatusCode.FAILED_PRECONDITION, "CONDITION_REQUIRED", None),
     KeyReusedError: (StatusCode.FAILED_PRECONDITION, "KEY_REUSED", None),
     RequestInWorkError: (StatusCode.ABORTED, "REQUEST_IN_WORK", _retry),
     UnauthenticatedError: (StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED", None),

@@ -12,6 +12,7 @@ from api.books.idempotency import RequestKey
 from api.books.request_keys import IdempotencyKey
 from api.services import Services, services_of
 from api.traces import traceparent_of
+from common.errors import ConditionRequiredError
 from common.tokens import Principal
 
 ServicesOf = Annotated[Services, Depends(services_of)]
@@ -30,7 +31,12 @@ class Change:
 
     @property
     def versions(self) -> frozenset[int] | None:
-        """The versions that the book may be at; None: any. InvalidInputError for a bad header."""
+        """The versions that the book may be at; None: any.
+
+        InvalidInputError for a bad header, ConditionRequiredError for none where one is required.
+        """
+        if self.if_match is None and self.services.if_match_required:
+            raise ConditionRequiredError("Send If-Match with the ETag of the book that you have read.")
         return matching_versions(self.if_match)
 
     @property

@@ -19,6 +19,7 @@ from api.books.request_keys import REPLAYED_HEADER, once
 from common.books import BOOK_ID_MAX, Book, NewBook
 from common.errors import (
     BookNotFoundError,
+    ConditionRequiredError,
     InvalidInputError,
     KeyReusedError,
     RequestInWorkError,
@@ -37,7 +38,7 @@ _ETAG_HEADER = {
     "ETag": {"description": "The version, quoted.", "schema": {"type": "string", "examples": ['"1"']}}
 }
 _ADDING = (*problems.ACCESS, InvalidInputError, KeyReusedError, RequestInWorkError, *problems.WRITING)
-_CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError)
+_CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError, ConditionRequiredError)
 
 
 @router.post(

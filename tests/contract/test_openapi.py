@@ -198,8 +198,11 @@ def test_what_is_answered_is_described(
 def test_another_method_is_answered_as_described(api: Api, name: str) -> None:
     path = name.split()[1]
     with api.client() as client:
-        answer = client.request("OPTIONS", path.format(id=1))
+        answer = client.request("TRACE", path.format(id=1))
+        options = client.request("OPTIONS", path.format(id=1))
     assert answer.status_code == 405
+    assert (options.status_code, options.content) == (204, b"")
+    assert options.headers["allow"] == answer.headers["allow"]
     assert is_described(name, answer)
     described = OPERATIONS[name]["responses"]["405"]
     assert answer.json() in examples_of(described["content"][PROBLEM])

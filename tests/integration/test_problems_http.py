@@ -52,10 +52,18 @@ def test_an_unknown_address_is_a_404_problem(api: Api, path: str) -> None:
 )
 def test_another_method_is_405_and_all_that_are_allowed_are_named(api: Api, path: str, allowed: str) -> None:
     with api.client() as client:
-        for method in ("OPTIONS", "TRACE", "PROPFIND", "QUERY", "M-SEARCH"):
+        for method in ("TRACE", "PROPFIND", "QUERY", "M-SEARCH"):
             answer = client.request(method, path)
-            assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+            assert (answer.status_code, answer.headers["allow"]) == (405, f"{allowed}, OPTIONS")
             assert answer.json()["type"] == "/problems/method-not-allowed"
+        options = client.options(path)
+    assert (options.status_code, options.content) == (204, b"")
+    assert options.headers["allow"] == f"{allowed}, OPTIONS"
+
+
+def test_what_is_not_there_has_no_options(api: Api) -> None:
+    with api.client() as client:
+        assert client.options("/nothing").status_code == 404
 
 
 @pytest.mark.parametrize(

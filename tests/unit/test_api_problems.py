@@ -89,16 +89,16 @@ async def test_any_status_that_a_route_raises_is_a_problem(status: int, kind: st
     assert answer.headers["retry-after"] == "9"
 
 
-@pytest.mark.parametrize("method", ["FOO", "get", "M-SEARCH", "OPTIONS"])
+@pytest.mark.parametrize("method", ["FOO", "get", "M-SEARCH", "options"])
 async def test_a_method_that_nobody_knows_is_405_and_what_is_allowed_is_named(method: str) -> None:
     async with toy() as client:
         # As a server hands it on; httpx would write it in capitals.
         request = client.build_request("FOO", "/things")
         request.method = method
         answer = await client.send(request)
-    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST, OPTIONS")
     assert answer.json()["type"] == "/problems/method-not-allowed"
-    assert answer.json()["detail"] == "This address answers to POST only."
+    assert answer.json()["detail"] == "This address answers to POST, OPTIONS only."
 
 
 async def test_an_unforeseen_error_is_a_problem_that_tells_nothing() -> None:
