@@ -24,6 +24,7 @@ from api.doorbell import Doorbell
 from api.limits import Limits
 from api.metrics import RequestMetrics
 from api.problem_pages import problem_pages
+from api.response_headers import ResponseHeaders
 from api.services import Services
 from api.settings import ApiSettings
 from common.cache import BookCache
@@ -84,6 +85,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry = CollectorRegistry()
     app.add_middleware(CutShort)
     app.add_middleware(Limits, body_max_bytes=settings.body_max_bytes, streamed=frozenset({IMPORT_PATH}))
+    app.add_middleware(ResponseHeaders, hsts_seconds=settings.hsts_seconds)
     app.add_middleware(RequestMetrics, registry=registry)
     problem_handlers.install(app)
     app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
