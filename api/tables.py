@@ -8,7 +8,7 @@ from common.tables import TABLE_OPTIONS, UtcDateTime, ascii_column, body_column,
 
 
 class UserRow(SQLModel, table=True):
-    """Somebody who may log in; `scopes` are what a token for them may carry, separated by spaces."""
+    """Somebody who may log in, unless disabled; `scopes` are what their tokens may carry, space between."""
 
     __tablename__ = "user_account"
     __table_args__ = (TABLE_OPTIONS,)
@@ -17,6 +17,7 @@ class UserRow(SQLModel, table=True):
     password_hash: str = Field(sa_column=ascii_column(255))
     scopes: str = Field(sa_column=ascii_column(255))
     created_at: datetime = Field(sa_type=UtcDateTime)
+    disabled_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
 
 
 class RefreshTokenRow(SQLModel, table=True):

@@ -12,9 +12,10 @@ class PasswordGrant(ResourceOwnerPasswordCredentialsGrant):  # type: ignore[misc
     """RFC 6749, section 4.3. Discouraged today (RFC 9700): for first-party clients such as our own pages."""
 
     def authenticate_user(self, username: str, password: str) -> User:
-        """The user; InvalidGrantError, after the same time, for an unknown name and for a wrong password."""
+        """The user; InvalidGrantError, after the same time, for wrong name, wrong password, disabled user."""
         user = find_user(self.request.connection, username=username)
-        if not self.server.passwords.matches(user and user.password_hash, password) or user is None:
+        matches = self.server.passwords.matches(user and user.password_hash, password)
+        if user is None or not matches or user.is_disabled:
             raise InvalidGrantError("The user name or the password is not right.")
         return user
 
@@ -35,7 +36,10 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no t
 
     def authenticate_user(self, token: RefreshToken) -> User | None:
         """Whom it was given to, with the scopes that they have now."""
-        return find_user(self.request.connection, user_id=token.user_id)
+        user = find_user(self.request.connection, user_id=token.user_id)
+        if user is not None and user.is_disabled:
+            raise InvalidGrantError("The refresh token is not valid any more; log in again.")
+        return user
 
     def revoke_old_credential(self, token: RefreshToken) -> None:
         """In the transaction that stores its successor."""

@@ -1,10 +1,12 @@
 import ctypes
 import unicodedata
+from pathlib import Path
 
 from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 MIN_LENGTH, MAX_LENGTH = 12, 128
+COMMON = Path(__file__).with_name("common_passwords.txt")
 _M_MMAP_THRESHOLD = -3
 
 
@@ -20,9 +22,16 @@ class Passwords:
         self._nobody = self._hasher.hash("nobody has this password")
 
     def hash(self, password: str) -> str:
-        """The hash to store; ValueError for a password that is too short or too long."""
+        """The hash to store; ValueError for one that is too short, too long, or among the first guesses.
+
+        Those are one character again and again, and a list of common ones of this length, in any case (NIST
+        SP 800-63B, section 5.1.1.2, asks for the comparison and for no rules of composition).
+        """
         if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
             raise ValueError(f"A password has {MIN_LENGTH} to {MAX_LENGTH} characters.")
+        plain = _composed(password).casefold()
+        if len(set(plain)) == 1 or plain in COMMON.read_text("utf-8").splitlines():
+            raise ValueError("This password is among the first that are guessed; choose another.")
         return self._hasher.hash(_composed(password))
 
     def matches(self, stored: str | None, password: str) -> bool:

@@ -88,6 +88,11 @@ def revoke_family(connection: Connection, token: RefreshToken) -> None:
     _revoke(connection, _COLUMNS.family == token.family)
 
 
+def revoke_all(connection: Connection, user_id: int) -> None:
+    """Nor any other of the same user."""
+    _revoke(connection, _COLUMNS.user_id == user_id)
+
+
 def _revoke(connection: Connection, which: object) -> None:
     connection.execute(
         update(RefreshTokenRow)

@@ -152,3 +152,87 @@ def test_a_signal_while_it_waits_for_the_database_ends_the_process_with_0(
         process.send_signal(signal.SIGTERM)
         _, complaints = process.communicate(timeout=10)
     assert (process.returncode, complaints) == (0, b"")
+
+
+@pytest.fixture
+def user(api: Api, environment: dict[str, str], request: pytest.FixtureRequest) -> str:
+    """A user of this test alone, with PASSWORD and all scopes."""
+    name = f"u{abs(hash(request.node.name))}"
+    assert run(environment, "user", "add", name, "--password-stdin", text=PASSWORD).returncode == 0
+    return name
+
+
+def refresh(api: Api, token: str) -> int:
+    form = {"grant_type": "refresh_token", "refresh_token": token}
+    return api.post("/v1/auth/token", form).status_code
+
+
+def test_another_password_lets_in_where_the_old_one_did_and_ends_all_logins(
+    api: Api, environment: dict[str, str], user: str
+) -> None:
+    logins = [api.login(user)["refresh_token"] for _ in range(2)]
+    done = run(environment, "user", "password", user, "--password-stdin", text="quite another password\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert api.ask_token(user).status_code == 400
+    assert api.ask_token(user, "quite another password").status_code == 200
+    assert [refresh(api, token) for token in logins] == [400, 400]
+
+
+def test_a_password_that_will_not_do_leaves_the_old_one(
+    api: Api, environment: dict[str, str], user: str
+) -> None:
+    token = api.login(user)["refresh_token"]
+    done = run(environment, "user", "password", user, "--password-stdin", text="short\n")
+    assert_one_sentence(done, 2, "A password has 12 to 128 characters.")
+    assert refresh(api, token) == 200
+    assert api.ask_token(user).status_code == 200
+
+
+def test_a_disabled_user_is_refused_like_a_stranger_until_enabled(
+    api: Api, environment: dict[str, str], user: str
+) -> None:
+    token = api.login(user)["refresh_token"]
+    assert run(environment, "user", "disable", user).returncode == 0
+    refused = api.ask_token(user)
+    assert refused.status_code == 400
+    assert refused.json() == api.ask_token("nobody-at-all").json()
+    assert refresh(api, token) == 400
+    assert run(environment, "user", "enable", user).returncode == 0
+    assert api.ask_token(user).status_code == 200
+    assert refresh(api, token) == 400
+
+
+def test_other_scopes_hold_from_the_next_token_on(api: Api, environment: dict[str, str], user: str) -> None:
+    login = api.login(user)
+    words = ["user", "scopes", user, "--scope", "books:read", "--scope", "books:read"]
+    assert run(environment, *words).returncode == 0
+    assert api.login(user)["scope"] == "books:read"
+    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+    assert api.post("/v1/auth/token", form).json()["scope"] == "books:read"
+
+
+def test_signing_out_ends_the_logins_of_one_user_and_of_no_other(
+    api: Api, environment: dict[str, str], user: str
+) -> None:
+    mine, others = [api.login(user)["refresh_token"] for _ in range(2)], api.login()["refresh_token"]
+    assert run(environment, "user", "sign-out", user).returncode == 0
+    assert [refresh(api, token) for token in mine] == [400, 400]
+    assert refresh(api, others) == 200
+    assert api.ask_token(user).status_code == 200
+
+
+def test_users_are_listed_without_anything_secret(api: Api, environment: dict[str, str], user: str) -> None:
+    run(environment, "user", "disable", user)
+    done = run(environment, "user", "list")
+    assert done.returncode == 0
+    lines = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()}
+    assert lines[user] == ["disabled", "books:read", "books:write", "outbox:admin"]
+    assert lines["reader"] == ["enabled", "books:read"]
+    assert "argon2" not in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["password", "scopes", "disable", "enable", "sign-out"])
+def test_a_user_who_is_not_there_is_named(environment: dict[str, str], verb: str) -> None:
+    more = {"password": ["--password-stdin"], "scopes": ["--scope", "books:read"]}.get(verb, [])
+    done = run(environment, "user", verb, "nobody", *more, text=PASSWORD)
+    assert_one_sentence(done, 1, "There is no user nobody.")

@@ -12,7 +12,7 @@ from fastapi import HTTPException
 from joserfc.jwk import ECKey, RSAKey
 
 from api.auth.keys import SigningKeys
-from api.auth.passwords import Passwords
+from api.auth.passwords import COMMON, MIN_LENGTH, Passwords
 from api.auth.turnstile import Turnstile
 from common.errors import StartError
 
@@ -99,6 +99,29 @@ def test_a_password_matches_its_hash_however_the_keyboard_writes_it() -> None:
     assert stored.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     assert passwords.matches(stored, "caf\u00e9 with accent")
     assert not passwords.matches(stored, "cafe with accent")
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "password1234",
+        "PassWord1234",
+        "1Q2W3E4R5T6Y",
+        "correct horse battery staple",
+        "zzzzzzzzzzzz",
+        "éÉéÉéÉéÉéÉéÉ",
+    ],
+)
+def test_a_password_that_is_guessed_first_is_refused_in_any_case(password: str) -> None:
+    with pytest.raises(ValueError, match="choose another"):
+        Passwords().hash(password)
+
+
+def test_the_common_passwords_are_long_enough_to_be_chosen_and_are_compared_as_they_stand() -> None:
+    common = COMMON.read_text().splitlines()
+    assert len(common) >= 200
+    assert common == sorted(set(common))
+    assert [word for word in common if len(word) < MIN_LENGTH or word != word.casefold()] == []
 
 
 @pytest.mark.parametrize("password", ["", "nobody has this password", "\ud800" * 12, "x" * 5000])
