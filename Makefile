@@ -2,10 +2,10 @@
 PYTHON := .local/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help up test faults soak witness check fmt lock protos clean
+.PHONY: help up test faults soak witness check proto-check fmt lock protos clean
 
 help: ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 up: ## bring up servers and services, until Ctrl-C
 	@devstack/venv.sh requirements.txt
@@ -38,6 +38,17 @@ check: ## lint, types, import rules, generated code, migrations
 	.local/venv/bin/lint-imports
 	$(PYTHON) -m protos.generate --check
 	$(PYTHON) -m devstack with-database -- $(PYTHON) -m alembic -c setup.cfg check
+
+# Exactly one version, so that its rules change only when somebody wants them to.
+BUF := 1.75.0
+
+proto-check: ## lint the .proto files, and compare them with what clients were built from (needs Node.js)
+	@command -v npm >/dev/null || { echo "npm is missing. Install Node.js (apt-get install npm)." >&2; exit 1; }
+	@test "$$(.local/buf/node_modules/.bin/buf --version 2>&1)" = $(BUF) || \
+	  npm install --prefix .local/buf --no-save --no-fund --no-audit --ignore-scripts --silent @bufbuild/buf@$(BUF)
+	.local/buf/node_modules/.bin/buf lint --config protos/buf.yaml
+	.local/buf/node_modules/.bin/buf format --config protos/buf.yaml --diff --exit-code
+	.local/buf/node_modules/.bin/buf breaking --config protos/buf.yaml --against tests/contract/protos.json
 
 fmt: ## format the code
 	@devstack/venv.sh requirements-dev.txt

@@ -1,11 +1,12 @@
 """What clients were built from: field numbers and types never change, and stubs are what the files say."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from protos.bookstore.v1 import books_pb2, events_pb2
-from protos.generate import differences
+from protos.generate import differences, image
 
 ROOT = Path(__file__).parents[2]
 MESSAGES = {
@@ -54,6 +55,15 @@ def test_calls_are_those_that_clients_know() -> None:
 
 def test_committed_stubs_are_what_the_files_give() -> None:
     assert differences() == []
+
+
+def test_the_image_that_breaking_changes_are_looked_for_against_has_all_that_is_in_the_files() -> None:
+    """If not: `make proto-check`, then `python -m protos.generate --image > tests/contract/protos.json`."""
+    committed, fresh = (
+        [file for file in json.loads(text)["file"] if file["package"] == "bookstore.v1"]
+        for text in ((ROOT / "tests/contract/protos.json").read_text("utf-8"), image())
+    )
+    assert committed == fresh
 
 
 def test_the_check_command_says_so() -> None:

@@ -28,7 +28,7 @@ if _version_not_supported:
 class BookServiceStub:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
-    ResourceInfo for NOT_FOUND.
+    ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     """
 
     def __init__(self, channel):
@@ -52,11 +52,11 @@ class BookServiceStub:
 class BookServiceServicer:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
-    ResourceInfo for NOT_FOUND.
+    ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     """
 
     def GetBook(self, request, context):
-        """One book, or NOT_FOUND.
+        """One book: as it is now, or at least as the newest event left it that is on record. NOT_FOUND if there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -93,7 +93,7 @@ def add_BookServiceServicer_to_server(servicer, server):
 class BookService:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
-    ResourceInfo for NOT_FOUND.
+    ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     """
 
     @staticmethod
