@@ -27,8 +27,9 @@ def test_cursor_leads_back_to_its_place(sort: Sort, place: Position) -> None:
     assert CURSORS.position_in(CURSORS.at(place, filters, sort), filters, sort) == place
 
 
-def test_longest_cursor_is_short_enough_to_be_taken() -> None:
-    longest = Position("🎈" * 300, 2**63 - 1)
+@pytest.mark.parametrize("character", ["🎈", "\x01", '"'])
+def test_longest_cursor_is_short_enough_to_be_taken(character: str) -> None:
+    longest = Position(character * 300, 2**63 - 1)
     assert len(CURSORS.at(longest, Filters(), "title")) <= CURSOR_MAX_LENGTH
 
 
