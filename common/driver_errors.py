@@ -22,6 +22,12 @@ _LOST_CODES = frozenset(
         *(2002, 2003, 2006, 2013, 2014, 2055, 4031, 1317, 1969, 3024),
     }
 )
+_LOCK_WAIT_TIMEOUT = 1205
+
+
+def is_lock_wait_timeout(error: DBAPIError) -> bool:
+    """Whether somebody else has held a lock for too long; a deadlock, which is over at once, is none."""
+    return bool(error.orig and error.orig.args and error.orig.args[0] == _LOCK_WAIT_TIMEOUT)
 
 
 def translate(error: Exception, *, committing: bool = False) -> Exception:

@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from sqlalchemy import CursorResult, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.tables import IdempotencyKeyRow
 from common.books import Book
 from common.database import Database
-from common.driver_errors import translate
-from common.errors import BookstoreError, ContendedError, KeyReusedError, RequestInWorkError
+from common.driver_errors import is_lock_wait_timeout
+from common.errors import BookstoreError, KeyReusedError, RequestInWorkError
 
 KEPT = timedelta(hours=24)
 PURGED_AT_ONCE = 500
@@ -52,7 +52,8 @@ async def claim(transaction: AsyncConnection, request_key: RequestKey | None) ->
     """Take the key for the caller's transaction, as its first step; never commits.
 
     Raises AlreadyDoneError for a repeat, KeyReusedError when the key stands for another request, and
-    RequestInWorkError while another transaction has it, which is waited for as for any other lock.
+    RequestInWorkError while another transaction has it, which is waited for as for any other lock. Of two
+    that wait for one that is then rolled back, either may meet a deadlock, which the caller tries again.
     """
     if request_key is None:
         return
@@ -76,7 +77,7 @@ async def claim(transaction: AsyncConnection, request_key: RequestKey | None) ->
             await transaction.execute(delete(_TABLE).where(*mine))
             await transaction.execute(insert(_TABLE).values(row))
     except DBAPIError as error:
-        if isinstance(translate(error), ContendedError):
+        if is_lock_wait_timeout(error):
             message = "A request with this Idempotency-Key is still in work; send it again shortly."
             raise RequestInWorkError(message) from error
         raise
@@ -113,11 +114,11 @@ async def purge(database: Database, before: datetime) -> int:
 
 
 async def keep_purging(database: Database) -> None:
-    """Purge each minute what is older than a day, until cancelled; a database that is away is no matter."""
+    """Purge each minute what is older than a day, until cancelled; an error of the database is no matter."""
     while True:
         await asyncio.sleep(_PURGE_SECONDS)
         try:
             if removed := await purge(database, datetime.now(UTC) - KEPT):
                 _LOG.info("idempotency keys purged", extra={"keys": removed})
-        except BookstoreError as error:
+        except (BookstoreError, SQLAlchemyError) as error:
             _LOG.warning("idempotency keys not purged", extra={"error": str(error)})

@@ -18,6 +18,7 @@ from common.database import Database, thread_engine
 from tests.fixtures.api import Api, served
 from tests.fixtures.ledger import Ledger
 from tests.fixtures.wire import Wire, wire_to
+from tests.waiting import eventually
 
 DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
 MESSIAH = {**DUNE, "title": "Dune Messiah"}
@@ -164,6 +165,34 @@ def test_of_many_that_send_one_request_at_once_one_makes_the_change(
     for answer in answers:
         if answer not in done:
             assert_problem(answer, 409, "request-in-work")
+
+
+def test_of_two_that_wait_for_one_that_fails_one_makes_the_change_and_the_other_is_answered_like_it(
+    api: Api, ledger: Ledger, key: str
+) -> None:
+    """When the first rolls back, both others lock the row's place, and one of them is a deadlock's victim."""
+    engine = thread_engine(api.settings)
+    claimed = text(
+        "INSERT INTO idempotency_key (username, request_key, fingerprint, answer, created_at)"
+        " VALUES ('writer', :key, '', '', NOW(6))"
+    )
+    waiting = text(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO idempotency_key%'"
+    )
+    with (
+        api.client(api.login()["access_token"]) as client,
+        ThreadPoolExecutor(2) as pool,
+        ledger.grows(books=1, events=1),
+    ):
+        with engine.connect() as first, engine.connect() as looker:
+            first.execute(claimed, {"key": key})
+            senders = [pool.submit(add, client, key) for _ in range(2)]
+            eventually(lambda: looker.execute(waiting).scalar_one() == 2, because="both wait")
+            first.rollback()
+        answers = [sender.result() for sender in senders]
+    engine.dispose()
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert sum("idempotent-replayed" in answer.headers for answer in answers) == 1
 
 
 @pytest.fixture
