@@ -85,12 +85,13 @@ def create_app(settings: ApiSettings) -> FastAPI:
     registry = CollectorRegistry()
     app.add_middleware(CutShort)
     app.add_middleware(Limits, body_max_bytes=settings.body_max_bytes, streamed=frozenset({IMPORT_PATH}))
-    app.add_middleware(ResponseHeaders, hsts_seconds=settings.hsts_seconds)
     app.add_middleware(RequestMetrics, registry=registry)
     problem_handlers.install(app)
     app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
     app.router.routes += docs_routes()
     app.router.routes += problem_pages()
+    # Around all of it: what answers an unforeseen error is outside of every middleware that is added.
+    app.middleware_stack = ResponseHeaders(app.build_middleware_stack(), hsts_seconds=settings.hsts_seconds)
     return app
 
 

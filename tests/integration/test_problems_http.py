@@ -48,6 +48,7 @@ def test_an_unknown_address_is_a_404_problem(api: Api, path: str) -> None:
         ("/docs", "GET, HEAD"),
         ("/v1/auth/token", "POST"),
         ("/livez", "GET, HEAD"),
+        ("/static/docs.js", "GET, HEAD"),
     ],
 )
 def test_another_method_is_405_and_all_that_are_allowed_are_named(api: Api, path: str, allowed: str) -> None:

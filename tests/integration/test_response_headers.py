@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import text
 
 from api.settings import ApiSettings
+from common.database import thread_engine
 from tests.fixtures.api import Api, served
 
 DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
@@ -49,6 +51,23 @@ def test_an_error_is_not_kept(api: Api, path: str) -> None:
             answer = client.request("PATCH" if path == "/v1/books" else "GET", path)
         assert answer.is_error
         assert answer.headers["cache-control"] == "no-store"
+
+
+def test_an_error_that_nobody_foresaw_says_the_same(api: Api) -> None:
+    with api.client(api.login()["access_token"]) as client:
+        path = client.post("/v1/books", json=DUNE).headers["location"]
+        engine = thread_engine(api.settings)
+        with engine.begin() as connection:
+            # The next version does not fit into its column, which no error of ours foresees.
+            connection.execute(
+                text("UPDATE book SET version = 2147483647 WHERE id = :id"), {"id": path.rpartition("/")[2]}
+            )
+        engine.dispose()
+        answer = client.patch(path, json={"title": "Dune Messiah"})
+    assert (answer.status_code, answer.json()["type"]) == (500, "/problems/internal-error")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
 
 
 def test_tokens_are_not_kept_and_keys_are(api: Api) -> None:
