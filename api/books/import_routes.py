@@ -14,7 +14,7 @@ from api.books.csv_rows import Row, rows_of
 from api.services import Services
 from api.traces import traceparent_of
 from common.books import NewBook
-from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError
+from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError, Violation
 
 ROWS_PER_TRANSACTION = 500
 ERRORS_SHOWN = 1000
@@ -51,12 +51,19 @@ class ImportReport(BaseModel):
     errors: list[RowError] = []
 
 
+async def _without_key(request: Request) -> None:
+    """Whoever sends a key believes that a repeat is done once; here it would store all rows again."""
+    if "idempotency-key" in request.headers:
+        sentence = "is not taken by an import, whose rows a repeat would store again; leave it out"
+        raise InvalidInputError(Violation("/header/idempotency-key", sentence))
+
+
 @router.post(
     IMPORT_PATH,
     operation_id="importBooks",
     summary="Import books from CSV",
     response_model=ImportReport,
-    dependencies=[Depends(requires("books:write"))],
+    dependencies=[Depends(requires("books:write")), Depends(_without_key)],
     response_description="What became of the rows.",
     responses=problems.responses(*problems.ACCESS, 415, InvalidInputError, *problems.WRITING),
     openapi_extra={
