@@ -22,9 +22,9 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_book_author_start", "book", ["author_start"], unique=False)
+    # In one step, so that no list is without an index meanwhile.
+    op.execute("ALTER TABLE book DROP INDEX ix_book_title, ADD INDEX ix_book_title (title)")
     op.drop_index("ix_book_author", table_name="book")
-    op.drop_index("ix_book_title", table_name="book")
-    op.create_index("ix_book_title", "book", ["title"], unique=False)
     op.create_table(
         "idempotency_key",
         sa.Column(
