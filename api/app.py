@@ -13,6 +13,7 @@ from api.auth.routes import Login
 from api.auth.routes import router as auth_router
 from api.auth.server import LoginServer
 from api.auth.turnstile import Turnstile
+from api.books import export_routes
 from api.books.cursors import Cursors
 from api.books.idempotency import keep_purging
 from api.books.import_routes import IMPORT_PATH
@@ -60,6 +61,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             doorbell=Doorbell(settings),
             verifier=TokenVerifier(keys.public),
             cursors=cursors,
+            exports=asyncio.Semaphore(export_routes.AT_ONCE),
             if_match_required=settings.if_match_required,
         )
         app.state.services = services
@@ -113,7 +115,7 @@ def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] 
         # A redirect would turn a POST with a trailing slash into a second request; such a path is unknown.
         redirect_slashes=False,
     )
-    for router in (books_router, import_router, auth_router):
+    for router in (books_router, import_router, export_routes.router, auth_router):
         app.include_router(router)
     describe(app)
     return app

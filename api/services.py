@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,7 +15,8 @@ from common.tokens import TokenVerifier
 class Services:
     """What the calls of the API work with; built once, by the application's lifespan.
 
-    `if_match_required`: a change of a book must say which version it means.
+    `exports` has a place for each that may be under way. `if_match_required`: a change of a book must say
+    which version it means.
     """
 
     database: Database
@@ -22,6 +24,7 @@ class Services:
     doorbell: Doorbell
     verifier: TokenVerifier
     cursors: Cursors
+    exports: asyncio.Semaphore
     if_match_required: bool
 
 

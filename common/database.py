@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Row, Select, create_engine, event, make_url, text
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -124,10 +124,49 @@ class Database:
         except (SQLAlchemyError, OSError) as error:
             raise translate(error) from error
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator["Snapshot"]:
+        """All reads of the block see what was committed when it began; each has the deadline of a read.
+
+        Raises as `read` does. While it lasts the server keeps what is changed, so let it not last long.
+        """
+        try:
+            async with _opened(self._reads) as connection:
+                try:
+                    with _deadline(connection, WORK_SECONDS):
+                        await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+                        await connection.execute(
+                            text("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                        )
+                    yield Snapshot(connection)
+                    # A read that was cancelled, in a task of the block, has cost the connection.
+                    if not connection.invalidated:
+                        with _deadline(connection, WORK_SECONDS):
+                            await connection.execute(text("ROLLBACK"))
+                except BaseException:
+                    # Whoever gets the connection next would read in the transaction that is still open.
+                    await _to_the_end(connection.invalidate())
+                    raise
+        except (SQLAlchemyError, OSError) as error:
+            raise translate(error) from error
+
     async def close(self) -> None:
         """Close all pooled connections."""
         await self._writes.dispose()
         await self._reads.dispose()
+
+
+class Snapshot:
+    """The database as it was at one instant."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def all(self, query: Select[Any]) -> Sequence[Row[Any]]:
+        """All rows of `query`; raises the driver's errors, which `Database.snapshot` translates."""
+        with _deadline(self._connection, WORK_SECONDS):
+            rows: Sequence[Row[Any]] = (await self._connection.execute(query)).all()
+        return rows
 
 
 def _impatient_engine(url: URL, options: dict[str, Any]) -> AsyncEngine:

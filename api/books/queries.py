@@ -9,7 +9,7 @@ from sqlalchemy import Column, ColumnElement, and_, or_, select
 from common.book_filters import author_begins_with, title_begins_with
 from common.books import Book
 from common.cache import BookCache, Vacancy
-from common.database import RETRY_SECONDS, Database
+from common.database import RETRY_SECONDS, Database, Snapshot
 from common.errors import BookNotFoundError, DatabaseUnavailableError
 from common.retry import retry
 from common.tables import AUTHOR_START_LENGTH, BOOK_COLUMNS, BOOK_TABLE
@@ -120,6 +120,12 @@ async def list_books(
     async with database.read() as connection:
         rows = (await connection.execute(query)).all()
     return [Book.model_construct(**row._mapping) for row in rows]  # noqa: SLF001  as above
+
+
+async def next_books(snapshot: Snapshot, book_id: int, limit: int) -> list[Book]:
+    """The first `limit` books of the snapshot behind that id, in the order of their ids."""
+    query = select(*BOOK_COLUMNS).where(_COLUMNS.id > book_id).order_by(_COLUMNS.id).limit(limit)
+    return [Book.model_construct(**row._mapping) for row in await snapshot.all(query)]  # noqa: SLF001  as above
 
 
 def _is_behind(place: Position, column: Column[Any], *, descending: bool) -> ColumnElement[bool]:

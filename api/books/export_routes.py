@@ -1,0 +1,125 @@
+"""`GET /v1/books:export`: all books as they stand at one instant, streamed."""
+
+import asyncio
+import csv
+import io
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from api import problems
+from api.accept import best_of
+from api.auth.dependencies import requires
+from api.books import queries
+from api.books.changes import ServicesOf
+from api.books.csv_rows import HEADER
+from api.services import Services
+from common.books import BOOK_EXAMPLE, Book
+
+AT_ONCE = 2
+MAX_SECONDS = 600
+BOOKS_AT_A_TIME = 500
+_PATIENCE_SECONDS = 1
+EXPORT_PATH = "/v1/books:export"
+_CSV = "text/csv"
+_NDJSON = "application/x-ndjson"
+_READ = Depends(requires("books:read"))
+
+router = APIRouter(tags=["books"])
+
+
+@router.head(EXPORT_PATH, include_in_schema=False, dependencies=[_READ])
+@router.get(
+    EXPORT_PATH,
+    operation_id="exportBooks",
+    summary="Export all books",
+    response_class=Response,
+    dependencies=[_READ],
+    response_description="All books, in the order of their ids.",
+    responses={
+        200: {
+            "content": {
+                _CSV: {
+                    "schema": {"type": "string"},
+                    "example": "title,author,publication_date\r\nDune,Frank Herbert,1965-08-01\r\n",
+                },
+                _NDJSON: {
+                    "schema": {"type": "string", "description": "One book, as JSON, in each line."},
+                    "example": Book.model_validate(BOOK_EXAMPLE).model_dump_json() + "\n",
+                },
+            }
+        },
+        **problems.responses(*problems.ACCESS, 406, 503, *problems.READING),
+    },
+)
+async def export_books(request: Request, services: ServicesOf) -> Response:
+    """All books as they stood when the export began, whatever is changed meanwhile.
+
+    `Accept` chooses: `text/csv`, which the import takes again, or `application/x-ndjson`, whole books. An
+    export that cannot be finished, or lasts longer than ten minutes, is cut off, never ended as if it were
+    whole: the last chunk of the body is missing.
+    """
+    media_type = best_of([_CSV, _NDJSON], ", ".join(request.headers.getlist("accept")) or None)
+    if request.method == "HEAD":
+        return Response(media_type=media_type, headers={"Vary": "Accept"})
+    return _Export(services, media_type)
+
+
+class _Export(StreamingResponse):
+    """Opens its snapshot when it is sent, so that it is closed however that ends."""
+
+    def __init__(self, services: Services, media_type: str) -> None:
+        super().__init__((), media_type=media_type, headers={"Vary": "Accept"})
+        self._services = services
+        self._written = _csv if media_type == _CSV else _ndjson
+        self._head = [",".join(HEADER) + "\r\n"] if media_type == _CSV else []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: HTTPException 503 or DatabaseUnavailableError before the first byte, or cut off behind it."""
+        async with (
+            _place(self._services.exports),
+            asyncio.timeout(MAX_SECONDS),
+            self._services.database.snapshot() as snapshot,
+        ):
+            books = await queries.next_books(snapshot, 0, BOOKS_AT_A_TIME)
+
+            async def pieces() -> AsyncIterator[str]:
+                nonlocal books
+                for head in self._head:
+                    yield head
+                while books:
+                    yield self._written(books)
+                    books = await queries.next_books(snapshot, books[-1].id, BOOKS_AT_A_TIME)
+
+            self.body_iterator = pieces()
+            await super().__call__(scope, receive, send)
+
+
+@asynccontextmanager
+async def _place(exports: asyncio.Semaphore) -> AsyncIterator[None]:
+    """One of the places, which is waited for a moment: who has read all of an export may not have left it."""
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await exports.acquire()
+    except TimeoutError:
+        raise HTTPException(503, "Too many exports at once; try again later.") from None
+    try:
+        yield
+    finally:
+        exports.release()
+
+
+def _csv(books: Sequence[Book]) -> str:
+    rows = io.StringIO()
+    # RFC 4180, section 2; a lone CR or LF in a field is quoted.
+    csv.writer(rows, lineterminator="\r\n").writerows(
+        (book.title, book.author, book.publication_date.isoformat()) for book in books
+    )
+    return rows.getvalue()
+
+
+def _ndjson(books: Sequence[Book]) -> str:
+    return "".join(book.model_dump_json() + "\n" for book in books)
