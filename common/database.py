@@ -11,9 +11,11 @@ from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from common.abandoned import AbandonedReads
 from common.driver_errors import translate
 from common.errors import StartError
 from common.settings import DatabaseSettings
+from common.time_limits import heed_limits, limit_selects, session_limit
 
 # The deadlines of a request (docs/adr/0013), in seconds. Who finds no free connection is not tried again,
 # because by then RETRY_SECONDS have passed; a lock is waited for twice.
@@ -68,8 +70,12 @@ class Database:
 
     def __init__(self, settings: DatabaseSettings, *, pool_size: int = 16) -> None:
         url = driver_url(settings, "asyncmy")
-        self._writes = _impatient_engine(url, _options(pool_size, "READ COMMITTED"))
-        self._reads = _impatient_engine(url, _options(pool_size, "AUTOCOMMIT"))
+        self._writes = _impatient_engine(url, _options(pool_size, "READ COMMITTED"), _IMPATIENT)
+        # A statement whose connection was cut would otherwise go on until it has its answer.
+        limited = _IMPATIENT + session_limit(WORK_SECONDS)
+        self._reads = _impatient_engine(url, _options(pool_size, "AUTOCOMMIT"), limited)
+        heed_limits(self._reads)
+        self._abandoned = AbandonedReads(self.read)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -112,15 +118,25 @@ class Database:
             raise translate(error, committing=True) from error
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection in autocommit, for single SELECTs.
+    async def read(self, *, within: float | None = None) -> AsyncIterator[AsyncConnection]:
+        """A connection in autocommit, for single SELECTs, which take no longer than `within` seconds.
 
-        Raises DatabaseUnavailableError, or ContendedError when somebody has locked the whole table.
+        The server ends them itself, too, at that time, and soon after a caller is cancelled. Raises
+        DatabaseUnavailableError, or ContendedError when somebody has locked the whole table.
         """
+        seconds = WORK_SECONDS if within is None else min(within, WORK_SECONDS)
         try:
             async with _opened(self._reads) as connection:
-                with _deadline(connection, WORK_SECONDS):
-                    yield connection
+                number = _driver_connection(connection).thread_id()
+                if seconds < WORK_SECONDS:
+                    limit_selects(connection, seconds)
+                try:
+                    with _deadline(connection, seconds):
+                        yield connection
+                except asyncio.CancelledError:
+                    if connection.invalidated:  # a statement was under way
+                        self._abandoned.end(number)
+                    raise
         except (SQLAlchemyError, OSError) as error:
             raise translate(error) from error
 
@@ -152,6 +168,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all pooled connections."""
+        await self._abandoned.close()
         await self._writes.dispose()
         await self._reads.dispose()
 
@@ -169,8 +186,8 @@ class Snapshot:
         return rows
 
 
-def _impatient_engine(url: URL, options: dict[str, Any]) -> AsyncEngine:
-    options["connect_args"]["init_command"] = _IMPATIENT
+def _impatient_engine(url: URL, options: dict[str, Any], on_connect: str) -> AsyncEngine:
+    options["connect_args"]["init_command"] = on_connect
     return create_async_engine(url, **options)
 
 
@@ -203,14 +220,18 @@ def _deadline(connection: AsyncConnection, seconds: float) -> Iterator[None]:
     is shielded from cancellation, a commit above all, would wait on. The pool throws a cut connection away,
     so no late answer is taken for that of another statement.
     """
-    assert connection.sync_connection is not None  # noqa: S101  it is open
-    driver: Any = connection.sync_connection.connection.driver_connection
+    driver = _driver_connection(connection)
     # Not close(), which would first send what a server that is not there does not take.
     timer = asyncio.get_running_loop().call_later(seconds, driver._transport.abort)  # noqa: SLF001  no other way
     try:
         yield
     finally:
         timer.cancel()
+
+
+def _driver_connection(connection: AsyncConnection) -> Any:  # noqa: ANN401  asyncmy has no types
+    assert connection.sync_connection is not None  # noqa: S101  it is open
+    return connection.sync_connection.connection.driver_connection
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -12,6 +12,7 @@ from common.tables import BOOK_COLUMNS, BOOK_TABLE
 from grpc_reader import page_tokens
 from grpc_reader.messages import book_message
 from grpc_reader.requests import page_limit, require_at_most
+from grpc_reader.time_left import reading
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 
 _COLUMNS = BOOK_TABLE.c
@@ -27,7 +28,7 @@ class BookService(books_pb2_grpc.BookServiceServicer):
         self._cache = cache
 
     async def GetBook(  # noqa: N802  the name in the .proto file
-        self, request: books_pb2.GetBookRequest, _: Context
+        self, request: books_pb2.GetBookRequest, context: Context
     ) -> books_pb2.GetBookResponse:
         """From the cache, which is never older than the newest recorded event, or from the database."""
         if request.id < 1:
@@ -35,20 +36,20 @@ class BookService(books_pb2_grpc.BookServiceServicer):
         found = await self._cache.look_up(request.id)
         if isinstance(found, Book):
             return books_pb2.GetBookResponse(book=book_message(found))
-        book = await self._read(request.id)
+        book = await self._read(request.id, context)
         if isinstance(found, Vacancy):
             await self._cache.fill(found, book)
         return books_pb2.GetBookResponse(book=book_message(book))
 
-    async def _read(self, book_id: int) -> Book:
-        async with self._database.read() as connection:
+    async def _read(self, book_id: int, context: Context) -> Book:
+        async with reading(self._database, context) as connection:
             row = (await connection.execute(select(*BOOK_COLUMNS).where(_COLUMNS.id == book_id))).first()
         if row is None:
             raise BookNotFoundError(book_id)
         return Book.model_validate(row._mapping)  # noqa: SLF001  SQLAlchemy's public name for it
 
     async def ListBooks(  # noqa: N802  the name in the .proto file
-        self, request: books_pb2.ListBooksRequest, _: Context
+        self, request: books_pb2.ListBooksRequest, context: Context
     ) -> books_pb2.ListBooksResponse:
         """A page by keyset on the id. The filters are prefixes, compared as the column's collation does."""
         limit = page_limit(request.page_size)
@@ -63,7 +64,7 @@ class BookService(books_pb2_grpc.BookServiceServicer):
             statement = statement.where(author_begins_with(request.author))
         if request.title:
             statement = statement.where(title_begins_with(request.title))
-        async with self._database.read() as connection:
+        async with reading(self._database, context) as connection:
             rows = (await connection.execute(statement)).all()
         page = [Book.model_validate(row._mapping) for row in rows[:limit]]  # noqa: SLF001
         return books_pb2.ListBooksResponse(

@@ -32,6 +32,10 @@ from common.errors import (
 DOMAIN = "bookstore"
 
 
+class DeadlineExceededError(Exception):
+    """The time that the client gave the call is over: ask for less, or give more."""
+
+
 class StreamEndedError(Exception):
     """The server ends a stream that the client may take up again from the last position that it has seen."""
 
@@ -71,9 +75,10 @@ ROWS: dict[type[Exception], tuple[StatusCode, str, Callable[[Any], Any] | None]]
     DatabaseUnavailableError: (StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", _retry),
     OutcomeUnknownError: (StatusCode.UNKNOWN, "OUTCOME_UNKNOWN", None),
     KeysUnavailableError: (StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE", _retry),
+    DeadlineExceededError: (StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None),
     StreamEndedError: (StatusCode.UNAVAILABLE, "STREAM_ENDED", _retry),
 }
-ANSWERED = (BookstoreError, StreamEndedError)
+ANSWERED = (BookstoreError, DeadlineExceededError, StreamEndedError)
 _UNEXPECTED = (StatusCode.INTERNAL, "UNEXPECTED", None)
 
 

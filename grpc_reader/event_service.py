@@ -10,6 +10,7 @@ from grpc_reader.follower import Follower
 from grpc_reader.messages import EVENT_COLUMNS, event_message
 from grpc_reader.requests import page_limit, require_not_negative
 from grpc_reader.tables import DeliveredEventRow
+from grpc_reader.time_left import reading
 from protos.bookstore.v1 import events_pb2, events_pb2_grpc
 
 _COLUMNS = DeliveredEventRow.__table__.c  # type: ignore[attr-defined]
@@ -25,7 +26,7 @@ class EventService(events_pb2_grpc.EventServiceServicer):
         self._follower = follower
 
     async def ListDeliveredEvents(  # noqa: N802  the name in the .proto file
-        self, request: events_pb2.ListDeliveredEventsRequest, _: Context
+        self, request: events_pb2.ListDeliveredEventsRequest, context: Context
     ) -> events_pb2.ListDeliveredEventsResponse:
         """A page, newest first, by keyset on the position."""
         limit = page_limit(request.page_size)
@@ -37,7 +38,7 @@ class EventService(events_pb2_grpc.EventServiceServicer):
             statement = statement.where(_COLUMNS.position < before)
         if request.book_id:
             statement = statement.where(_COLUMNS.book_id == request.book_id)
-        async with self._database.read() as connection:
+        async with reading(self._database, context) as connection:
             rows = (await connection.execute(statement)).all()
         page = rows[:limit]
         return events_pb2.ListDeliveredEventsResponse(

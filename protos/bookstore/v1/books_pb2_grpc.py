@@ -29,6 +29,7 @@ class BookServiceStub:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -53,6 +54,7 @@ class BookServiceServicer:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 
     def GetBook(self, request, context):
@@ -94,6 +96,7 @@ class BookService:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 
     @staticmethod

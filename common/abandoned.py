@@ -1,0 +1,45 @@
+import asyncio
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from common.errors import BookstoreError
+
+
+class AbandonedReads:
+    """Ends what the server still works at for callers who have left, for no server notices that by itself.
+
+    One after another, on one connection: however many leave at once, the server is not flooded for it.
+    Whatever cannot be ended so is ended by the server's own limit (common/time_limits.py).
+    """
+
+    def __init__(self, read: Callable[[], AbstractAsyncContextManager[AsyncConnection]]) -> None:
+        self._read = read
+        self._numbers: set[int] = set()
+        self._work: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def end(self, number: int) -> None:
+        """End the statement of the connection with this number, soon."""
+        self._numbers.add(number)
+        if not self._closed and (self._work is None or self._work.done()):
+            self._work = asyncio.create_task(self._end_all())
+
+    async def close(self) -> None:
+        """Leave the rest to the server's limit."""
+        self._closed = True
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait([self._work])
+
+    async def _end_all(self) -> None:
+        while self._numbers:
+            number = self._numbers.pop()
+            # It may be at its end already, or the server away.
+            with contextlib.suppress(BookstoreError, SQLAlchemyError):
+                async with self._read() as connection:
+                    # Not the connection: if another has that number by now, it loses least by this.
+                    await connection.exec_driver_sql(f"KILL QUERY {number}")
