@@ -36,6 +36,10 @@ class DeadlineExceededError(Exception):
     """The time that the client gave the call is over: ask for less, or give more."""
 
 
+class TooManyCallsError(Exception):
+    """As many are being answered as this process takes on: wait, then try again."""
+
+
 class StreamEndedError(Exception):
     """The server ends a stream that the client may take up again from the last position that it has seen."""
 
@@ -76,9 +80,10 @@ ROWS: dict[type[Exception], tuple[StatusCode, str, Callable[[Any], Any] | None]]
     OutcomeUnknownError: (StatusCode.UNKNOWN, "OUTCOME_UNKNOWN", None),
     KeysUnavailableError: (StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE", _retry),
     DeadlineExceededError: (StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None),
+    TooManyCallsError: (StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", _retry),
     StreamEndedError: (StatusCode.UNAVAILABLE, "STREAM_ENDED", _retry),
 }
-ANSWERED = (BookstoreError, DeadlineExceededError, StreamEndedError)
+ANSWERED = (BookstoreError, DeadlineExceededError, StreamEndedError, TooManyCallsError)
 _UNEXPECTED = (StatusCode.INTERNAL, "UNEXPECTED", None)
 
 

@@ -10,9 +10,14 @@ from grpc_status import rpc_status
 
 from grpc_reader.authentication import Authentication, is_open
 from grpc_reader.errors import ANSWERED, to_status
+from grpc_reader.gate import Gate
+from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
+from grpc_reader.open_streams import in_room
 
 _NAMES = {code.value[0]: code.name for code in StatusCode}
+# Whoever watches health or asks what there is; anybody may, so that they must not be many.
+_OPEN_STREAMS = 100
 _LOG = logging.getLogger(__name__)
 
 # grpc's own classes are generic for the type checker only.
@@ -21,10 +26,13 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Around every call that is not open: the token first, then the call, then one answer to any error."""
+    """Around every call that is not open: room for it, the token, the call, and one answer to any error."""
 
-    def __init__(self, authentication: Authentication, metrics: ReaderMetrics) -> None:
+    def __init__(self, authentication: Authentication, limits: GrpcLimits, metrics: ReaderMetrics) -> None:
         self._authentication = authentication
+        self._room = Gate(limits.grpc_max_calls, "calls")
+        self._stream_room = Gate(limits.grpc_max_watchers, "streams")
+        self._open_room = Gate(_OPEN_STREAMS, "streams that need no token")
         self._calls = metrics.calls
 
     async def intercept_service(
@@ -36,12 +44,12 @@ class CallInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None or is_open(method):
-            return handler
+            return in_room(self._open_room, handler) if handler is not None else None
         if handler.response_streaming:
             stream = handler.unary_stream
 
             async def guarded_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
-                async with self._guard(method, context):
+                async with self._guard(method, self._stream_room, context):
                     async for response in stream(request, context):
                         yield response
 
@@ -51,7 +59,7 @@ class CallInterceptor(aio.ServerInterceptor):
         unary = handler.unary_unary
 
         async def guarded_unary(request: Any, context: Context) -> Any:  # noqa: ANN401  any call's message
-            async with self._guard(method, context):
+            async with self._guard(method, self._room, context):
                 return await unary(request, context)
 
         return grpc.unary_unary_rpc_method_handler(
@@ -59,11 +67,12 @@ class CallInterceptor(aio.ServerInterceptor):
         )
 
     @asynccontextmanager
-    async def _guard(self, method: str, context: Context) -> AsyncIterator[None]:
+    async def _guard(self, method: str, room: Gate, context: Context) -> AsyncIterator[None]:
         # A call is counted before its answer goes out: whoever has that may look at the figures.
         try:
-            await self._authentication.check(context.invocation_metadata() or ())
-            yield
+            with room.passage():
+                await self._authentication.check(context.invocation_metadata() or ())
+                yield
         except (asyncio.CancelledError, GeneratorExit):
             self._calls.labels(method, StatusCode.CANCELLED.name).inc()
             raise

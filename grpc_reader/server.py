@@ -27,6 +27,7 @@ from grpc_reader.gaps import Gaps
 from grpc_reader.health import HealthServer, listen
 from grpc_reader.interceptor import CallInterceptor
 from grpc_reader.keys import RemoteKeys
+from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
 from grpc_reader.settings import ReaderSettings
 from protos.bookstore.v1 import books_pb2_grpc, events_pb2_grpc
@@ -34,7 +35,8 @@ from protos.bookstore.v1.books_pb2 import DESCRIPTOR as BOOKS
 from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 
 _SERVICES = tuple(service.full_name for file in (BOOKS, EVENTS) for service in file.services_by_name.values())
-_MAX_REQUEST_BYTES = 65_536
+# Beside all that the limits let in: health, which needs no token, and what is only there to be refused.
+_SPARE_CALLS = 500
 _GRACE_SECONDS = 2.0
 _BATCH_SECONDS = 6.0
 # The consumer's statements: a database that is silent for longer is treated as gone.
@@ -44,17 +46,24 @@ _IDLE_SECONDS = 10
 _LOG = logging.getLogger(__name__)
 
 
-def grpc_server(
-    database: Database, cache: BookCache, follower: Follower, keys: RemoteKeys, metrics: ReaderMetrics
+def grpc_server(  # noqa: PLR0913  what it is made of
+    database: Database,
+    cache: BookCache,
+    follower: Follower,
+    keys: RemoteKeys,
+    metrics: ReaderMetrics,
+    *,
+    limits: GrpcLimits,
 ) -> aio.Server:
     """A server with both services, not listening yet; health and reflection are the caller's."""
     server = aio.server(
-        interceptors=[CallInterceptor(Authentication(keys), metrics)],
+        interceptors=[CallInterceptor(Authentication(keys), limits, metrics)],
         options=[
             # Two processes on one port would share the calls without a word.
             ("grpc.so_reuseport", 0),
-            ("grpc.max_receive_message_length", _MAX_REQUEST_BYTES),
+            *limits.options,
         ],
+        maximum_concurrent_rpcs=limits.grpc_max_calls + limits.grpc_max_watchers + _SPARE_CALLS,
     )
     books, events = BookService(database, cache), EventService(database, follower)
     books_pb2_grpc.add_BookServiceServicer_to_server(books, server)  # type: ignore[no-untyped-call]  # generated
@@ -94,8 +103,9 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
             loop.call_soon_threadsafe(follower.wake)
 
     consumer = Consumer(settings, settings, engine, metrics, wake_follower)
-    server = grpc_server(database, cache, follower, RemoteKeys(str(settings.jwks_url)), metrics)
-    health = await _add_health(server, reflect=settings.grpc_reflection)
+    keys = RemoteKeys(str(settings.jwks_url))
+    server = grpc_server(database, cache, follower, keys, metrics, limits=settings)
+    health = await add_health(server, reflect=settings.grpc_reflection)
     gaps = Gaps(database, consumer, metrics)
     http = HealthServer(database, cache, consumer, gaps, metrics)
     http_socket = listen(settings.bind_host, settings.reader_health_port)
@@ -124,7 +134,8 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     await cache.close()
 
 
-async def _add_health(server: aio.Server, *, reflect: bool) -> health_aio.HealthServicer:
+async def add_health(server: aio.Server, *, reflect: bool) -> health_aio.HealthServicer:
+    """Health of all there is, SERVING, and reflection if wanted; both need no token."""
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     for name in ("", *_SERVICES):

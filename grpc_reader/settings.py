@@ -12,11 +12,12 @@ from common.settings import (
     ProcessSettings,
     Settings,
 )
+from grpc_reader.limits import GrpcLimits
 
 _DEMO_LOGIN = Path(".local/demo.env")
 
 
-class ReaderSettings(DatabaseSettings, BrokerSettings, CacheSettings, ProcessSettings):
+class ReaderSettings(DatabaseSettings, BrokerSettings, CacheSettings, ProcessSettings, GrpcLimits):
     """What `serve` needs to know; `jwks_url` is where the API publishes its public keys."""
 
     grpc_port: Port = 50051

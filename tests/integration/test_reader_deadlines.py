@@ -1,56 +1,22 @@
 """A call's deadline and its end bind the database, too: nothing is worked at for a client who is gone."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 from grpc import StatusCode
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from common import database as deadlines
-from grpc_reader.arrival import understand
-from grpc_reader.generations import Generations
-from grpc_reader.recorder import Recorder
 from protos.bookstore.v1 import books_pb2, events_pb2
-from tests.fixtures.reader import RunningReader, make_event
+from tests.fixtures.endless import endless
+from tests.fixtures.reader import RunningReader
 from tests.waiting import eventually
 
-# Some ten thousand million rows: an hour of work that no server can do without, and that sleeps nowhere.
-_TABLES = ", ".join(f"information_schema.collations {name}" for name in "abcde")
-_ENDLESS = f"SELECT COUNT(*) FROM {_TABLES}"  # noqa: S608  names
-_RUNNING = (
-    "SELECT COUNT(*) FROM information_schema.processlist"
-    " WHERE info LIKE :words AND id <> CONNECTION_ID() AND command <> 'Killed'"
-)
 # A call begun with a timeout in seconds; what it gives is a future and a call, which no type of grpc's says.
 Begin = Callable[[float | None], Any]
-# Of the calls alone: the follower looks at the events all the time, in the other order.
-_WORDS = {"book": "%FROM book%", "delivered_event": "%FROM delivered_event%DESC%"}
-
-
-@contextmanager
-def endless(engine: Engine, table: str) -> Iterator[Callable[[], int]]:
-    """Whoever reads the table waits for ever. Gives a look at how many statements do so on the server."""
-    with engine.begin() as connection:
-        columns = connection.execute(text(f"SHOW COLUMNS FROM {table}")).scalars().all()
-        connection.execute(text(f"RENAME TABLE {table} TO real_{table}"))
-        view = f"SELECT {', '.join(columns)} FROM real_{table} WHERE ({_ENDLESS}) > 0"  # noqa: S608  names
-        connection.execute(text(f"CREATE VIEW {table} AS {view}"))
-
-    def running() -> int:
-        with engine.connect() as connection:
-            found = connection.execute(text(_RUNNING), {"words": _WORDS[table]}).scalar_one()
-            connection.rollback()
-        return int(found)
-
-    try:
-        yield running
-    finally:
-        with engine.begin() as connection:
-            connection.execute(text(f"DROP VIEW {table}"))
-            connection.execute(text(f"RENAME TABLE real_{table} TO {table}"))
 
 
 def calls(reader: RunningReader) -> dict[str, tuple[str, Begin]]:
@@ -75,17 +41,7 @@ def calls(reader: RunningReader) -> dict[str, tuple[str, Begin]]:
 NAMES = ("GetBook", "ListBooks", "ListDeliveredEvents")
 
 
-@pytest.fixture
-def book(add_books: Callable[..., None], reader_engine: Engine) -> None:
-    """A book, and an event of it: there must be something to look through."""
-    add_books((1, "Dune", "Frank Herbert"))
-    generations = Generations(reader_engine)
-    generations.prepare()
-    generations.register("a" * 32, replacing=None)
-    Recorder(reader_engine).record([understand(make_event(1, 1))], {"a" * 32})
-
-
-@pytest.mark.usefixtures("book")
+@pytest.mark.usefixtures("one_book")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_deadline_ends_the_statement_on_the_server(
     reader: RunningReader, reader_engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str
@@ -101,7 +57,7 @@ def test_a_deadline_ends_the_statement_on_the_server(
         eventually(lambda: not running(), within=begun + deadlines.WORK_SECONDS - 0.5 - time.monotonic())
 
 
-@pytest.mark.usefixtures("book")
+@pytest.mark.usefixtures("one_book")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_call_that_is_cancelled_ends_the_statement_on_the_server(
     reader: RunningReader, reader_engine: Engine, name: str
@@ -115,7 +71,7 @@ def test_a_call_that_is_cancelled_ends_the_statement_on_the_server(
         eventually(lambda: not running(), within=begun + deadlines.WORK_SECONDS - 0.5 - time.monotonic())
 
 
-@pytest.mark.usefixtures("book")
+@pytest.mark.usefixtures("one_book")
 def test_many_who_leave_at_once_leave_nothing_running_and_the_next_is_answered(
     reader: RunningReader, reader_engine: Engine
 ) -> None:
@@ -129,7 +85,7 @@ def test_many_who_leave_at_once_leave_nothing_running_and_the_next_is_answered(
     assert begin(10).result().book.title == "Dune"
 
 
-@pytest.mark.usefixtures("book")
+@pytest.mark.usefixtures("one_book")
 def test_a_call_without_a_deadline_has_that_of_every_read(
     reader: RunningReader, reader_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +98,7 @@ def test_a_call_without_a_deadline_has_that_of_every_read(
         assert not running()
 
 
-@pytest.mark.usefixtures("book")
+@pytest.mark.usefixtures("one_book")
 def test_a_deadline_of_one_call_binds_no_later_one(reader: RunningReader, reader_engine: Engine) -> None:
     """The connection is the pool's, and goes on to the next."""
     _, begin = calls(reader)["GetBook"]

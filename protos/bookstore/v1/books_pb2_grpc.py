@@ -29,6 +29,7 @@ class BookServiceStub:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 
@@ -54,6 +55,7 @@ class BookServiceServicer:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 
@@ -96,6 +98,7 @@ class BookService:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
+    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
     """
 

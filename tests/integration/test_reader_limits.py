@@ -1,0 +1,209 @@
+"""What clients may ask for at once: each limit, what is said beyond it, and what others still have."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from sqlalchemy import Engine
+
+from common.settings import CacheSettings, DatabaseSettings
+from grpc_reader.limits import GrpcLimits
+from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
+from tests.fixtures.endless import endless
+from tests.fixtures.reader import Keys, RunningReader
+from tests.waiting import eventually
+
+Start = Callable[..., RunningReader]
+
+
+@pytest.fixture
+def start(
+    fresh_settings: DatabaseSettings,
+    cache_settings: CacheSettings,
+    keys: Keys,
+    one_book: None,
+) -> Iterator[Start]:
+    """Starts a reader with these limits, and something to be asked for."""
+    with ExitStack() as readers:
+
+        def begin(**limits: int) -> RunningReader:
+            made = RunningReader(fresh_settings, cache_settings, keys, limits=GrpcLimits(**limits))  # type: ignore[arg-type]
+            readers.callback(made.close)
+            return made
+
+        yield begin
+
+
+def get(reader: RunningReader, **call: Any) -> Any:  # noqa: ANN401  a call and a future
+    metadata = call.pop("metadata", reader.metadata)
+    return reader.books.GetBook.future(
+        books_pb2.GetBookRequest(id=1), metadata=metadata, **{"timeout": 10, **call}
+    )
+
+
+def watch(reader: RunningReader) -> Any:  # noqa: ANN401  a call and an iterator
+    request = events_pb2.WatchDeliveredEventsRequest()
+    return reader.events.WatchDeliveredEvents(request, metadata=reader.metadata, timeout=60)
+
+
+@contextmanager
+def channel(reader: RunningReader, *options: tuple[str, int]) -> Iterator[grpc.Channel]:
+    """A connection of its own."""
+    with grpc.insecure_channel(
+        f"127.0.0.1:{reader.port}", [("grpc.use_local_subchannel_pool", 1), *options]
+    ) as made:
+        yield made
+
+
+def is_refused(call: Any, words: str) -> bool:  # noqa: ANN401  as above
+    """With RESOURCE_EXHAUSTED, whoever says so; what is answered is not refused."""
+    return call.code() is StatusCode.RESOURCE_EXHAUSTED and words in call.details()
+
+
+def test_a_message_above_the_limit_is_refused(start: Start) -> None:
+    reader = start(grpc_max_message_bytes=20_000)
+    for length, refused in ((19_000, False), (21_000, True)):
+        request = books_pb2.ListBooksRequest(author="x" * length)
+        call = reader.books.ListBooks.future(request, metadata=reader.metadata, timeout=10)
+        assert is_refused(call, "larger than max") is refused
+    assert get(reader).code() is StatusCode.OK
+
+
+def test_metadata_above_the_limit_is_refused(start: Start) -> None:
+    """Up to it, they are taken, every time: gRPC by itself refuses at random between two limits."""
+    reader = start(grpc_max_metadata_bytes=40_000)
+    for _ in range(20):
+        assert get(reader, metadata=[*reader.metadata, ("x-long", "x" * 35_000)]).code() is StatusCode.OK
+    beyond = get(reader, metadata=[*reader.metadata, ("x-long", "x" * 41_000)])
+    assert is_refused(beyond, "metadata size exceeds")
+    assert get(reader).code() is StatusCode.OK
+
+
+def test_calls_above_the_limit_are_refused_at_once_and_watchers_take_no_room_from_them(
+    start: Start, reader_engine: Engine
+) -> None:
+    reader = start(grpc_max_calls=2)
+    watchers = [watch(reader) for _ in range(3)]
+    with endless(reader_engine, "book") as running:
+        calls = [get(reader) for _ in range(2)]
+        eventually(lambda: running() == 2, within=2)
+        assert is_refused(get(reader, timeout=0.5), "2 calls are under way")
+        for call in calls:
+            call.cancel()
+        eventually(lambda: not running(), within=2)
+    assert get(reader).code() is StatusCode.OK
+    assert [watcher.is_active() for watcher in watchers] == [True] * 3
+
+
+def test_watchers_above_the_limit_are_refused_until_one_has_left(start: Start) -> None:
+    reader = start(grpc_max_watchers=2)
+    watchers = [watch(reader) for _ in range(2)]
+    assert [next(watcher).event.position for watcher in watchers] == [1, 1]
+    third = watch(reader)
+    with pytest.raises(grpc.RpcError):
+        next(third)
+    assert is_refused(third, "2 streams are under way")
+    assert get(reader).code() is StatusCode.OK
+    watchers[0].cancel()
+    eventually(lambda: is_heard(watch(reader)))
+
+
+def is_heard(stream: Any) -> bool:  # noqa: ANN401  as above
+    """Whether anything comes, and no refusal."""
+    try:
+        return bool(next(stream))
+    except grpc.RpcError:
+        return False
+    finally:
+        stream.cancel()
+
+
+def test_streams_of_health_are_few_and_health_is_told_to_everybody(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grpc_reader.interceptor._OPEN_STREAMS", 2)
+    reader = start()
+    request = health_pb2.HealthCheckRequest()
+    with channel(reader) as own:
+        stub = health_pb2_grpc.HealthStub(own)
+        watchers = [stub.Watch(request, timeout=60) for _ in range(2)]
+        assert [next(each).status for each in watchers] == [health_pb2.HealthCheckResponse.SERVING] * 2
+        third = stub.Watch(request, timeout=60)
+        with pytest.raises(grpc.RpcError):
+            next(third)
+        assert is_refused(third, "2 streams that need no token")
+        assert stub.Check(request, timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+        watchers[0].cancel()
+        eventually(lambda: is_heard(stub.Watch(request, timeout=60)))
+
+
+def test_what_needs_no_token_takes_no_room_from_what_does(start: Start) -> None:
+    """However many calls of any kind come, reflection still answers and a book is still found."""
+    reader = start(grpc_max_calls=1, grpc_max_watchers=1)
+    with channel(reader) as own:
+        stub = reflection_pb2_grpc.ServerReflectionStub(own)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        [answer] = stub.ServerReflectionInfo(iter([request]), timeout=10)
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"bookstore.v1.BookService", "bookstore.v1.EventService"} <= names
+    assert get(reader).code() is StatusCode.OK
+
+
+def test_connections_above_the_limit_are_not_taken_until_one_is_closed(start: Start) -> None:
+    reader = start(grpc_max_connections=3)
+    with ExitStack() as others:
+        first, *_ = [others.enter_context(channel(reader)) for _ in range(3)]
+        assert all(is_answered(reader, each) for each in [first, *_])
+        with channel(reader) as beyond:
+            assert not is_answered(reader, beyond)
+            assert is_answered(reader, first)
+            first.close()
+            eventually(lambda: is_answered(reader, beyond))
+
+
+def is_answered(reader: RunningReader, own: grpc.Channel) -> bool:
+    stub = books_pb2_grpc.BookServiceStub(own)  # type: ignore[no-untyped-call]
+    call = stub.GetBook.future(books_pb2.GetBookRequest(id=1), metadata=reader.metadata, timeout=2)
+    return bool(call.code() is StatusCode.OK)
+
+
+def test_a_connection_has_no_more_calls_under_way_than_the_limit_and_others_have_theirs(
+    start: Start, reader_engine: Engine
+) -> None:
+    """The client itself holds back what is beyond: HTTP/2 tells it the limit (RFC 9113, section 5.1.2)."""
+    reader = start(grpc_max_streams=2)
+    with channel(reader) as own:
+        stub = books_pb2_grpc.BookServiceStub(own)  # type: ignore[no-untyped-call]
+        assert is_answered(reader, own)
+        request = books_pb2.GetBookRequest(id=1)
+        with endless(reader_engine, "book") as running:
+            calls = [stub.GetBook.future(request, metadata=reader.metadata, timeout=2) for _ in range(4)]
+            eventually(lambda: running() == 2, within=2)
+            assert get(reader, timeout=0.2).code() is StatusCode.DEADLINE_EXCEEDED
+            eventually(lambda: running() == 2, within=0.5)
+            for call in calls:
+                call.cancel()
+            eventually(lambda: not running(), within=2)
+        assert is_answered(reader, own)
+
+
+@pytest.mark.parametrize(("seconds", "kept"), [(1, True), (60, False)])
+def test_a_client_that_pings_too_often_loses_its_connection(
+    start: Start, seconds: int, *, kept: bool
+) -> None:
+    reader = start(grpc_ping_seconds=seconds)
+    often = (("grpc.keepalive_time_ms", 1100), ("grpc.http2.max_pings_without_data", 0))
+    with channel(reader, *often) as own:
+        stub = events_pb2_grpc.EventServiceStub(own)  # type: ignore[no-untyped-call]
+        request = events_pb2.WatchDeliveredEventsRequest()
+        stream = stub.WatchDeliveredEvents(request, metadata=reader.metadata, timeout=8)
+        assert next(stream).event.position == 1
+        with pytest.raises(grpc.RpcError):
+            next(stream)
+        expected = (StatusCode.DEADLINE_EXCEEDED, False) if kept else (StatusCode.UNAVAILABLE, True)
+        assert (stream.code(), "ping" in stream.details().lower()) == expected, stream.details()
