@@ -37,7 +37,8 @@ from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 _SERVICES = tuple(service.full_name for file in (BOOKS, EVENTS) for service in file.services_by_name.values())
 # Beside all that the limits let in: health, which needs no token, and what is only there to be refused.
 _SPARE_CALLS = 500
-_GRACE_SECONDS = 2.0
+# Longer than a query may take (common/database.py), so that calls that have begun are answered.
+_GRACE_SECONDS = 4.0
 _BATCH_SECONDS = 6.0
 # The consumer's statements: a database that is silent for longer is treated as gone.
 _STATEMENT_SECONDS = 6
@@ -124,8 +125,11 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     consumer.stop()
     follower.close()
     gaps.close()
-    await server.stop(_GRACE_SECONDS)
-    if not await asyncio.to_thread(consumer.join, _BATCH_SECONDS):
+    # Both at once: one after the other might take longer than whoever stops us waits.
+    joined, _ = await asyncio.gather(
+        asyncio.to_thread(consumer.join, _BATCH_SECONDS), server.stop(_GRACE_SECONDS)
+    )
+    if not joined:
         _LOG.warning("batch not finished", extra={"consequence": "it is delivered again"})
     stopped.cancel()
     http.should_exit = True
