@@ -18,6 +18,7 @@ from api.books.changes import ServicesOf
 from api.books.csv_rows import HEADER
 from api.services import Services
 from common.books import BOOK_EXAMPLE, Book
+from common.database import Snapshot
 
 AT_ONCE = 2
 MAX_SECONDS = 600
@@ -75,7 +76,6 @@ class _Export(StreamingResponse):
         super().__init__((), media_type=media_type, headers={"Vary": "Accept"})
         self._services = services
         self._written = _csv if media_type == _CSV else _ndjson
-        self._head = [",".join(HEADER) + "\r\n"] if media_type == _CSV else []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: HTTPException 503 or DatabaseUnavailableError before the first byte, or cut off behind it."""
@@ -85,17 +85,15 @@ class _Export(StreamingResponse):
             self._services.database.snapshot() as snapshot,
         ):
             books = await queries.next_books(snapshot, 0, BOOKS_AT_A_TIME)
-
-            async def pieces() -> AsyncIterator[str]:
-                nonlocal books
-                for head in self._head:
-                    yield head
-                while books:
-                    yield self._written(books)
-                    books = await queries.next_books(snapshot, books[-1].id, BOOKS_AT_A_TIME)
-
-            self.body_iterator = pieces()
+            self.body_iterator = self._pieces(snapshot, books)
             await super().__call__(scope, receive, send)
+
+    async def _pieces(self, snapshot: Snapshot, books: Sequence[Book]) -> AsyncIterator[str]:
+        if self.media_type == _CSV:
+            yield ",".join(HEADER) + "\r\n"
+        while books:
+            yield self._written(books)
+            books = await queries.next_books(snapshot, books[-1].id, BOOKS_AT_A_TIME)
 
 
 @asynccontextmanager

@@ -19,15 +19,15 @@ OFFERED = ["text/csv", "application/x-ndjson"]
         ("*/*, text/csv;q=0", "application/x-ndjson"),
         ("text/*;q=0.1, text/csv;q=0.9, application/x-ndjson;q=0.5", "text/csv"),
         ("application/json, ,text/csv", "text/csv"),
+        # A quality that is no number counts as none.
+        ("text/csv;q=much", "text/csv"),
     ],
 )
 def test_the_form_that_the_client_likes_best_is_chosen(accept: str | None, chosen: str) -> None:
     assert best_of(OFFERED, accept) == chosen
 
 
-@pytest.mark.parametrize(
-    "accept", ["application/json", "text/csv;q=0", "*/*;q=0", "text/csv;q=much", "text/csv;q=nan", "csv", ","]
-)
+@pytest.mark.parametrize("accept", ["application/json", "text/csv;q=0", "*/*;q=0", "csv", ","])
 def test_a_client_that_takes_none_is_told_what_there_is(accept: str) -> None:
     with pytest.raises(HTTPException, match="406: Accept one of text/csv, application/x-ndjson"):
         best_of(OFFERED, accept)
