@@ -97,7 +97,7 @@ STATUSES: dict[int, Kind] = {
         Kind(413, "too-large", "The body is too large", "The body must not exceed 65536 bytes."),
         Kind(415, "unsupported-media-type", "Wrong media type", "Send the body as application/json."),
         Kind(500, "internal-error", "The fault is ours", "An unforeseen error; it has been logged."),
-        Kind(503, "busy", "Too much at once", "Too many logins at once; try again shortly."),
+        Kind(503, "busy", "Too much at once", "Too many of these at once; try again shortly."),
     )
 }
 

@@ -27,7 +27,12 @@ _LOCK_WAIT_TIMEOUT = 1205
 
 def is_lock_wait_timeout(error: DBAPIError) -> bool:
     """Whether somebody else has held a lock for too long; a deadlock, which is over at once, is none."""
-    return bool(error.orig and error.orig.args and error.orig.args[0] == _LOCK_WAIT_TIMEOUT)
+    return _code_of(error.orig) == _LOCK_WAIT_TIMEOUT
+
+
+def _code_of(cause: BaseException | None) -> int:
+    """The server's or the driver's number; 0 for what has none."""
+    return cause.args[0] if cause is not None and cause.args and isinstance(cause.args[0], int) else 0
 
 
 def translate(error: Exception, *, committing: bool = False) -> Exception:
@@ -35,7 +40,7 @@ def translate(error: Exception, *, committing: bool = False) -> Exception:
     if isinstance(error, PoolTimeoutError):
         return DatabaseUnavailableError("All database connections are busy.")
     cause = error.orig if isinstance(error, DBAPIError) else error
-    code = cause.args[0] if cause is not None and cause.args and isinstance(cause.args[0], int) else 0
+    code = _code_of(cause)
     if code in _REFUSALS or _LAST_ID_TWICE in str(cause):
         kind, sentence = _REFUSALS.get(code, _NO_IDS)
         return kind(sentence)

@@ -43,8 +43,10 @@ class CallInterceptor(aio.ServerInterceptor):
         """The handler of the call, guarded; an unknown call is left to gRPC, which says UNIMPLEMENTED."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or is_open(method):
-            return in_room(self._open_room, handler) if handler is not None else None
+        if handler is None:
+            return None
+        if is_open(method):
+            return in_room(self._open_room, handler)
         if handler.response_streaming:
             stream = handler.unary_stream
 

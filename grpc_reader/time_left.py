@@ -10,6 +10,7 @@ from common.errors import DatabaseUnavailableError
 from grpc_reader.errors import DeadlineExceededError
 
 Context = aio.ServicerContext[Any, Any]
+_SENTENCE = "The call's deadline has passed; nothing more is done for it."
 
 
 @asynccontextmanager
@@ -29,6 +30,3 @@ async def reading(database: Database, context: Context) -> AsyncIterator[AsyncCo
         if context.time_remaining() == 0:
             raise DeadlineExceededError(_SENTENCE) from None
         raise
-
-
-_SENTENCE = "The call's deadline has passed; nothing more is done for it."

@@ -255,6 +255,34 @@ def test_a_key_is_free_again_after_a_day(api: Api, writer: httpx.Client, ledger:
     assert first.headers["idempotent-replayed"] == "true"
 
 
+def test_purging_goes_on_after_an_error_of_the_database(
+    api: Api,
+    api_settings: Callable[..., ApiSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Also after one that none of ours stands for: here the table is not there."""
+    monkeypatch.setattr(idempotency, "_PURGE_SECONDS", 0.05)
+    engine = thread_engine(api.settings)
+    with engine.connect() as connection:
+        connection.execute(text("RENAME TABLE idempotency_key TO elsewhere"))
+        with served(api_settings()):
+            try:
+                eventually(lambda: "idempotency keys not purged" in caplog.text)
+            finally:
+                connection.execute(text("RENAME TABLE elsewhere TO idempotency_key"))
+            connection.execute(
+                text(
+                    "INSERT INTO idempotency_key (username, request_key, fingerprint, answer, created_at)"
+                    " VALUES ('writer', 'old', '', '', NOW(6) - INTERVAL 25 HOUR)"
+                )
+            )
+            connection.commit()
+            old = text("SELECT COUNT(*) FROM idempotency_key WHERE request_key = 'old'")
+            eventually(lambda: connection.execute(old).scalar_one() == 0, because="it is purged")
+    engine.dispose()
+
+
 @pytest.mark.anyio
 async def test_purging_removes_what_is_older_and_nothing_else(
     api: Api, writer: httpx.Client, monkeypatch: pytest.MonkeyPatch
