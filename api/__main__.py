@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 from api.app import openapi_document
-from api.auth import user_commands
+from api.auth import key_commands, user_commands
 from api.import_client import import_file
 from api.serving import serve
 from common.errors import BookstoreError, StartError
@@ -28,6 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="serve until SIGTERM")
     commands.add_parser("openapi", help="print the OpenAPI description")
     user_commands.add_parsers(commands)
+    key_commands.add_parsers(commands)
     send = commands.add_parser(
         "import",
         help="send a CSV file of books to the running API",

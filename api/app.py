@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -8,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 
 from api import problem_handlers
+from api.auth.account_routes import router as account_router
 from api.auth.keys import SigningKeys
 from api.auth.routes import Login
 from api.auth.routes import router as auth_router
@@ -15,7 +17,6 @@ from api.auth.server import LoginServer
 from api.auth.turnstile import Turnstile
 from api.books import export_routes
 from api.books.cursors import Cursors
-from api.books.idempotency import keep_purging
 from api.books.import_routes import IMPORT_PATH
 from api.books.import_routes import router as import_router
 from api.books.routes import router as books_router
@@ -25,13 +26,16 @@ from api.doorbell import Doorbell
 from api.limits import Limits
 from api.metrics import RequestMetrics
 from api.problem_pages import problem_pages
+from api.purging import keep_purging
 from api.response_headers import ResponseHeaders
 from api.services import Services
 from api.settings import ApiSettings
 from common.cache import BookCache
 from common.database import WORK_SECONDS, Database, thread_engine
+from common.denied_tokens import DeniedTokens
+from common.errors import BookstoreError
 from common.health import Check, health_routes
-from common.tokens import TokenVerifier
+from common.tokens import API, AUDIENCES, TokenVerifier
 
 VERSION = "1.0.0"
 _PASSWORD_CHECKS_AT_ONCE = 2
@@ -44,7 +48,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 
     StartError when the signing keys cannot be had.
     """
-    keys = SigningKeys.open(settings.signing_keys_dir)
+    keys = SigningKeys.open(settings.signing_keys_dir, settings.signing_key_lead)
     cursors = Cursors.open(settings.signing_keys_dir)
 
     @asynccontextmanager
@@ -55,11 +59,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
             read_timeout=WORK_SECONDS,
             impatient=True,
         )
+        database = Database(settings)
+        denied = DeniedTokens(database)
         services = Services(
-            database=Database(settings),
+            database=database,
             cache=BookCache(settings),
             doorbell=Doorbell(settings),
-            verifier=TokenVerifier(keys.public),
+            denied=denied,
+            verifier=TokenVerifier(keys.public, [API], denied.check),
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
             if_match_required=settings.if_match_required,
@@ -68,16 +75,21 @@ def create_app(settings: ApiSettings) -> FastAPI:
         app.state.login = Login(
             server=LoginServer(engine, keys, settings.access_token_lifetime, settings.refresh_token_lifetime),
             keys=keys,
+            verifier=TokenVerifier(keys.public, AUDIENCES, denied.check),
             hashing=Turnstile(at_once=_PASSWORD_CHECKS_AT_ONCE, waiting=_WAITING),
             lookups=Turnstile(at_once=_LOOKUPS_AT_ONCE, waiting=_WAITING),
         )
         services.doorbell.start()
-        purging = asyncio.create_task(keep_purging(services.database))
+        with contextlib.suppress(BookstoreError):  # tried again each second
+            await denied.read()
+        works = (keep_purging(database), denied.run(), keys.keep_current())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
-            purging.cancel()
-            await asyncio.wait([purging])
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             services.doorbell.close()
             await services.cache.close()
             await services.database.close()
@@ -115,7 +127,7 @@ def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] 
         # A redirect would turn a POST with a trailing slash into a second request; such a path is unknown.
         redirect_slashes=False,
     )
-    for router in (books_router, import_router, export_routes.router, auth_router):
+    for router in (books_router, import_router, export_routes.router, auth_router, account_router):
         app.include_router(router)
     describe(app)
     return app

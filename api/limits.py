@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import STATUSES, answer
 
-_BOOKS = "/v1/books"
+_BOOKS, _PASSWORD = "/v1/books", "/v1/auth/password"
 _JSON = frozenset({"application/json"})
 _PATCH = frozenset({"application/json", "application/merge-patch+json"})
 _ACCEPTED = {"POST": _JSON, "PUT": _JSON, "PATCH": _PATCH}
@@ -37,7 +37,7 @@ class Limits:
         if length.isdecimal() and int(length[:20]) > self._body_max_bytes:
             await answer(STATUSES[413], self._too_large)(scope, receive, send)
             return
-        accepted = _ACCEPTED.get(scope["method"]) if path.startswith(_BOOKS) else None
+        accepted = _ACCEPTED.get(scope["method"]) if path.startswith((_BOOKS, _PASSWORD)) else None
         if accepted and not _is_accepted(headers, accepted):
             names = " or ".join(sorted(accepted))
             await answer(STATUSES[415], f"Send the body as {names}.")(scope, receive, send)

@@ -18,7 +18,7 @@ OPTIONS = "OPTIONS"
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Bearer realm="bookstore"'
 _RETRY_AFTER_SECONDS = 1
-_PASSING = frozenset({409, 503})
+_PASSING = frozenset({409, 429, 503})
 _POINTER_SHOWN = 200
 
 
@@ -107,7 +107,8 @@ _EXAMPLE_FAULTS = {
 }
 
 # Why a call is answered with an error, by what it does.
-ACCESS = (errors.UnauthenticatedError, errors.MissingScopeError)
+SIGNED_IN = (errors.UnauthenticatedError, errors.KeysUnavailableError)
+ACCESS = (*SIGNED_IN, errors.MissingScopeError)
 BODY = (400, 413, 415)
 READING = (errors.ContendedError, errors.DatabaseUnavailableError)
 WRITING = (*READING, errors.OutcomeUnknownError)

@@ -8,6 +8,7 @@ from api.books.cursors import Cursors
 from api.doorbell import Doorbell
 from common.cache import BookCache
 from common.database import Database
+from common.denied_tokens import DeniedTokens
 from common.tokens import TokenVerifier
 
 
@@ -22,6 +23,7 @@ class Services:
     database: Database
     cache: BookCache
     doorbell: Doorbell
+    denied: DeniedTokens
     verifier: TokenVerifier
     cursors: Cursors
     exports: asyncio.Semaphore

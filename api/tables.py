@@ -21,10 +21,13 @@ class UserRow(SQLModel, table=True):
 
 
 class RefreshTokenRow(SQLModel, table=True):
-    """A refresh token, known by its SHA-256 only; `family` joins those that came from one login."""
+    """A refresh token, known by its SHA-256 only; `family` joins those that came from one login.
+
+    Its access tokens carry the family as `sid`, and the services in `audiences` as `aud`.
+    """
 
     __tablename__ = "refresh_token"
-    __table_args__ = (TABLE_OPTIONS,)
+    __table_args__ = (Index("ix_refresh_token_expires_at", "expires_at"), TABLE_OPTIONS)
     id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
     token_hash: str = Field(
         sa_column=Column(CHAR(64, charset="ascii", collation="ascii_bin"), nullable=False, unique=True)
@@ -36,9 +39,36 @@ class RefreshTokenRow(SQLModel, table=True):
     )
     family: str = Field(sa_column=uuid_column(index=True))
     scopes: str = Field(sa_column=ascii_column(255))
+    audiences: str = Field(sa_column=ascii_column(255))
     issued_at: datetime = Field(sa_type=UtcDateTime)
     expires_at: datetime = Field(sa_type=UtcDateTime)
     revoked_at: datetime | None = Field(default=None, sa_type=UtcDateTime)
+
+
+class GuessDebtRow(SQLModel, table=True):
+    """Until when a user, an address or both together still pay for passwords that were not right."""
+
+    __tablename__ = "guess_debt"
+    __table_args__ = (Index("ix_guess_debt_paid_at", "paid_at"), TABLE_OPTIONS)
+    subject: str = Field(sa_column=ascii_column(128, primary_key=True))
+    paid_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class KnownAddressRow(SQLModel, table=True):
+    """That a user has logged in from an address, and when last, to the day."""
+
+    __tablename__ = "known_address"
+    __table_args__ = (Index("ix_known_address_seen_at", "seen_at"), TABLE_OPTIONS)
+    user_id: int = Field(
+        sa_column=Column(
+            BigInteger,
+            ForeignKey("user_account.id", ondelete="CASCADE"),
+            primary_key=True,
+            autoincrement=False,
+        )
+    )
+    address: str = Field(sa_column=ascii_column(45, primary_key=True))
+    seen_at: datetime = Field(sa_type=UtcDateTime)
 
 
 class IdempotencyKeyRow(SQLModel, table=True):

@@ -104,3 +104,17 @@ class OutboxRow(SQLModel, table=True):
     type: str = Field(sa_column=ascii_column(64))
     body: str = Field(sa_column=body_column())
     created_at: datetime = Field(sa_type=UtcDateTime)
+
+
+class DeniedTokenRow(SQLModel, table=True):
+    """A token, a login or a key that opens nothing any more; the API writes it, every service reads it."""
+
+    __tablename__ = "denied_token"
+    __table_args__ = (
+        Index("ix_denied_token_denied_at", "denied_at"),
+        Index("ix_denied_token_expires_at", "expires_at"),
+        TABLE_OPTIONS,
+    )
+    name: str = Field(sa_column=ascii_column(64, primary_key=True))
+    denied_at: datetime = Field(sa_type=UtcDateTime)
+    expires_at: datetime = Field(sa_type=UtcDateTime)

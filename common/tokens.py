@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from joserfc.util import urlsafe_b64decode
 from common.errors import MissingScopeError, UnauthenticatedError
 
 ISSUER = "bookstore"
-AUDIENCE = "bookstore"
+API, READER = "urn:bookstore:api", "urn:bookstore:reader"
+AUDIENCES = (API, READER)
+"""The services that a token may be for (`aud`), each of which lets in only who names it."""
 ALGORITHM = "ES256"
 SCOPES = {
     "books:read": "Read books and recorded events.",
@@ -37,7 +39,7 @@ _SKEW_SECONDS = 60
 _CLAIMS = jwt.JWTClaimsRegistry(
     leeway=_SKEW_SECONDS,
     iss={"essential": True, "value": ISSUER},
-    aud={"essential": True, "value": AUDIENCE},
+    aud={"essential": True},
     sub={"essential": True},
     exp={"essential": True},
     iat={"essential": True},
@@ -49,11 +51,16 @@ Keys = Callable[[], Awaitable[KeySet]]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls, and what they may do; `expires_at` is seconds since the epoch."""
+    """Who calls, and what they may do; `expires_at` is seconds since the epoch.
+
+    They may be denied by the ids of the token, of its login and of its key, which are `names`.
+    """
 
     username: str
     scopes: frozenset[str]
     expires_at: int
+    token_id: str
+    names: frozenset[str]
 
     def require(self, scope: str) -> None:
         """Raise MissingScopeError unless the token carries `scope`."""
@@ -64,41 +71,61 @@ class Principal:
 class TokenVerifier:
     """Says who a bearer token belongs to, or raises UnauthenticatedError.
 
-    A verified token is remembered until it expires or too many are: its signature costs more than the rest
-    of a read. It is remembered by its text, which is not its name: to (r, s) of an ES256 signature there is
-    always a second one, (r, n - s), that is as good. What is to be denied must be known by its `jti`.
-    `keys` gives the public keys; it may raise KeysUnavailableError.
+    A verified token is remembered until it expires, other keys come or too many are: its signature costs more
+    than the rest of a read. It is remembered by its text, which is not its name: to (r, s) of an ES256
+    signature there is always a second one, (r, n - s), that is as good. So tokens are denied by their names.
+    `keys` gives the public keys; it may raise KeysUnavailableError. The token must be for one of `audiences`,
+    and `check_denied` raises for those whose tokens were ended.
     """
 
-    def __init__(self, keys: Keys, *, remembered: int = 4096) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        audiences: Collection[str],
+        check_denied: Callable[[Principal], None],
+        *,
+        remembered: int = 4096,
+    ) -> None:
         self._keys = keys
+        self._audiences = frozenset(audiences)
+        self._check_denied = check_denied
         self._remembered = remembered
+        self._known: KeySet | None = None
         self._verified: dict[str, Principal] = {}
 
     async def verify(self, token: str) -> Principal:
-        """The principal of a token that is signed by us with ES256, in date, and meant for this system."""
+        """The principal of a token that is signed by us with ES256, in date, for this service, not denied."""
+        keys = await self._keys()
+        if keys is not self._known:
+            # A key may have been withdrawn, and with it whoever holds a token that it signed.
+            self._known = keys
+            self._verified.clear()
         principal = self._verified.get(token)
         if principal is None:
-            principal = self._decode(token, await self._keys())
+            principal = self._decode(token, keys)
             if len(self._verified) >= self._remembered:
                 self._verified.clear()
             self._verified[token] = principal
         if principal.expires_at <= time.time():
             raise UnauthenticatedError("The token has expired; log in again.")
+        self._check_denied(principal)
         return principal
 
-    @staticmethod
-    def _decode(token: str, keys: KeySet) -> Principal:
+    def _decode(self, token: str, keys: KeySet) -> Principal:
         if len(token) > _TOKEN_MAX_LENGTH:
             raise UnauthenticatedError("The token is too long to be one of ours.")
         try:
             _check_header(token)
-            claims = jwt.decode(token, keys, algorithms=[ALGORITHM], decoder_cls=_Strict).claims
-            _check_claims(claims)
+            decoded = jwt.decode(token, keys, algorithms=[ALGORITHM], decoder_cls=_Strict)
+            claims = decoded.claims
+            _check_claims(claims, self._audiences)
+            names = (claims["jti"], claims.get("sid"), decoded.header["kid"])
             return Principal(
                 username=claims["sub"],
                 scopes=frozenset(claims.get("scope", "").split()),
                 expires_at=claims["exp"],
+                token_id=claims["jti"],
+                names=frozenset(name for name in names if name),
             )
         except (JoseError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise UnauthenticatedError("The token is not valid; log in again.") from error
@@ -133,19 +160,20 @@ def _check_header(token: str) -> None:
         raise ValueError("This is not an access token.")
 
 
-def _check_claims(claims: dict[str, Any]) -> None:
+def _check_claims(claims: dict[str, Any], audiences: frozenset[str]) -> None:
     """An error of `_decode` unless the claims are in date, for us, and of the types that we write.
 
-    The audience is ours alone: a token for others too could be used here by any of them.
+    `aud` has this service, and none but our own: any other could use the token here.
     """
     _CLAIMS.validate(claims)
-    if claims["aud"] != AUDIENCE:
-        raise ValueError("The token is for others too.")
+    named = claims["aud"]
+    if not isinstance(named, list) or not audiences.intersection(named) or not set(named) <= set(AUDIENCES):
+        raise ValueError("The token is not for this service, or for others too.")
     times = [claims[name] for name in ("exp", "iat", "nbf") if name in claims]
     if any(type(each) is not int or each > _LAST_SECOND for each in times):
         raise ValueError("A time is not a whole number of seconds, or is out of this world.")
-    if not isinstance(claims.get("scope", ""), str):
-        raise TypeError("The scope is not text.")
+    if not all(isinstance(claims.get(name, ""), str) for name in ("scope", "sid")):
+        raise TypeError("The scope or the login's name is not text.")
 
 
 def bearer_token(authorization: str | None) -> str:

@@ -1,7 +1,9 @@
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
+from common.denied_tokens import Admission, DeniedTokens
 from common.errors import UnauthenticatedError
-from common.tokens import Principal, TokenVerifier, bearer_token
+from common.tokens import READER, Principal, TokenVerifier, bearer_token
 from grpc_reader.keys import RemoteKeys
 
 _SCOPE = "books:read"
@@ -15,11 +17,12 @@ def is_open(method: str) -> bool:
 
 
 class Authentication:
-    """Says who calls; verified with public keys alone."""
+    """Says who calls, with public keys alone and the list of what is denied."""
 
-    def __init__(self, keys: RemoteKeys) -> None:
+    def __init__(self, keys: RemoteKeys, denied: DeniedTokens) -> None:
         self._keys = keys
-        self._verifier = TokenVerifier(keys)
+        self._denied = denied
+        self._verifier = TokenVerifier(keys, [READER], denied.check)
 
     async def check(self, metadata: Iterable[tuple[str, str | bytes]]) -> Principal:
         """The caller, who may read books.
@@ -37,3 +40,7 @@ class Authentication:
             principal = await self._verifier.verify(token)
         principal.require(_SCOPE)
         return principal
+
+    def admitted(self, principal: Principal) -> AbstractContextManager[Admission]:
+        """Follow whether a caller, whose stream goes on after the check, is denied meanwhile."""
+        return self._denied.admitted(principal)

@@ -8,6 +8,7 @@ import grpc
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
+from common.tokens import Principal
 from grpc_reader.authentication import Authentication, is_open
 from grpc_reader.errors import ANSWERED, to_status
 from grpc_reader.gate import Gate
@@ -51,9 +52,11 @@ class CallInterceptor(aio.ServerInterceptor):
             stream = handler.unary_stream
 
             async def guarded_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
-                async with self._guard(method, self._stream_room, context):
-                    async for response in stream(request, context):
-                        yield response
+                async with self._guard(method, self._stream_room, context) as principal:
+                    with self._authentication.admitted(principal) as admission:
+                        async for response in stream(request, context):
+                            admission.check()
+                            yield response
 
             return grpc.unary_stream_rpc_method_handler(
                 guarded_stream, handler.request_deserializer, handler.response_serializer
@@ -69,12 +72,11 @@ class CallInterceptor(aio.ServerInterceptor):
         )
 
     @asynccontextmanager
-    async def _guard(self, method: str, room: Gate, context: Context) -> AsyncIterator[None]:
+    async def _guard(self, method: str, room: Gate, context: Context) -> AsyncIterator[Principal]:
         # A call is counted before its answer goes out: whoever has that may look at the figures.
         try:
             with room.passage():
-                await self._authentication.check(context.invocation_metadata() or ())
-                yield
+                yield await self._authentication.check(context.invocation_metadata() or ())
         except (asyncio.CancelledError, GeneratorExit):
             self._calls.labels(method, StatusCode.CANCELLED.name).inc()
             raise

@@ -16,7 +16,8 @@ from sqlalchemy import Engine
 from common import interrupts
 from common.cache import BookCache
 from common.database import Database, thread_engine
-from common.errors import StartError
+from common.denied_tokens import DeniedTokens
+from common.errors import BookstoreError, StartError
 from common.schema import await_known_schema
 from grpc_reader.authentication import Authentication
 from grpc_reader.book_service import BookService
@@ -51,14 +52,14 @@ def grpc_server(  # noqa: PLR0913  what it is made of
     database: Database,
     cache: BookCache,
     follower: Follower,
-    keys: RemoteKeys,
+    authentication: Authentication,
     metrics: ReaderMetrics,
     *,
     limits: GrpcLimits,
 ) -> aio.Server:
     """A server with both services, not listening yet; health and reflection are the caller's."""
     server = aio.server(
-        interceptors=[CallInterceptor(Authentication(keys), limits, metrics)],
+        interceptors=[CallInterceptor(authentication, limits, metrics)],
         options=[
             # Two processes on one port would share the calls without a word.
             ("grpc.so_reuseport", 0),
@@ -104,8 +105,11 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
             loop.call_soon_threadsafe(follower.wake)
 
     consumer = Consumer(settings, settings, engine, metrics, wake_follower)
-    keys = RemoteKeys(str(settings.jwks_url))
-    server = grpc_server(database, cache, follower, keys, metrics, limits=settings)
+    denied = DeniedTokens(database)
+    with contextlib.suppress(BookstoreError):  # tried again each second
+        await denied.read()
+    authentication = Authentication(RemoteKeys(str(settings.jwks_url)), denied)
+    server = grpc_server(database, cache, follower, authentication, metrics, limits=settings)
     health = await add_health(server, reflect=settings.grpc_reflection)
     gaps = Gaps(database, consumer, metrics)
     http = HealthServer(database, cache, consumer, gaps, metrics)
@@ -116,9 +120,10 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     work = (http.serve(sockets=[http_socket]), follower.run(), gaps.run())
     tasks = [asyncio.create_task(each) for each in work]
     stopped = asyncio.create_task(stop.wait())
+    denying = asyncio.create_task(denied.run())
     _LOG.info("reader serves", extra={"grpc_port": port, "health_port": http_socket.getsockname()[1]})
     # Any of the tasks ends before the signal only by a fault, which must end the process too.
-    await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait([stopped, denying, *tasks], return_when=asyncio.FIRST_COMPLETED)
 
     _LOG.info("reader stops")
     await health.enter_graceful_shutdown()
@@ -132,6 +137,8 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     if not joined:
         _LOG.warning("batch not finished", extra={"consequence": "it is delivered again"})
     stopped.cancel()
+    denying.cancel()
+    await asyncio.wait([denying])
     http.should_exit = True
     await asyncio.gather(*tasks)
     await database.close()

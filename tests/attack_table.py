@@ -8,6 +8,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding
 from joserfc.jwk import ECKey
 
+from common.tokens import AUDIENCES
 from tests.attacks import ALPHABET, HOUR, ORDER, Forge, base64url, der, signature
 
 Attack = Callable[[Forge], str]
@@ -120,8 +121,11 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "aud": [
         "elsewhere",
         ["elsewhere"],
-        ["bookstore", "elsewhere"],
-        ["bookstore"],
+        [*AUDIENCES, "elsewhere"],
+        " ".join(AUDIENCES),
+        AUDIENCES[0],
+        [*AUDIENCES, ["elsewhere"]],
+        [*AUDIENCES, None],
         [],
         {},
         None,
@@ -133,6 +137,7 @@ WRONG_VALUES: dict[str, list[Any]] = {
     "jti": [None, "", 1, ...],
     "iat": [None, "1", 1.5, True, 10**400, ...],
     "exp": [None, "9999999999", float("inf"), float("nan"), -1, 0, True, 10**12, 10**400, [], ...],
+    "sid": [["1"], 1, None, True],
     "scope": [["books:read"], {"a": " books:read "}, 1, None, True],
 }
 CLAIMS: dict[str, Attack] = {

@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from joserfc.jwk import ECKey
 
+from common.tokens import AUDIENCES
+
 Part = Mapping[str, Any] | str
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -50,7 +52,7 @@ class Forge:
 
     def claims(self, **changes: Any) -> dict[str, Any]:  # noqa: ANN401  likewise
         now = int(time.time())
-        good = {"iss": "bookstore", "aud": "bookstore", "sub": "writer", "scope": "books:read"}
+        good = {"iss": "bookstore", "aud": [*AUDIENCES], "sub": "writer", "scope": "books:read"}
         return _without_nothing({**good, "jti": "1", "iat": now, "exp": now + HOUR, **changes})
 
     def signed_part(self, header: Part = _NOTHING, claims: Part = _NOTHING) -> str:

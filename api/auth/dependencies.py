@@ -27,19 +27,20 @@ _AUTHORIZATION = _Authorization(
 )
 
 
-def requires(scope: str) -> Callable[..., Awaitable[Principal]]:
-    """A dependency that gives who calls, for calls that need `scope`.
+def requires(*scopes: str) -> Callable[..., Awaitable[Principal]]:
+    """A dependency that gives who calls, for calls that need all of `scopes`.
 
-    It raises UnauthenticatedError without a good token, MissingScopeError without the scope, and
+    It raises UnauthenticatedError without a good token, MissingScopeError without a scope, and
     KeysUnavailableError.
     """
 
     async def principal(
-        authorization: Annotated[str | None, Security(_AUTHORIZATION, scopes=[scope])],
+        authorization: Annotated[str | None, Security(_AUTHORIZATION, scopes=scopes)],
         services: Annotated[Services, Depends(services_of)],
     ) -> Principal:
         found = await services.verifier.verify(bearer_token(authorization))
-        found.require(scope)
+        for scope in scopes:
+            found.require(scope)
         return found
 
     return principal

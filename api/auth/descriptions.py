@@ -3,8 +3,10 @@
 from typing import Any
 
 from pydantic import JsonValue
+from starlette.responses import Response
 
-from api.problems import MEDIA_TYPE, Kind
+from api.problems import MEDIA_TYPE, Kind, answer
+from common.tokens import AUDIENCES
 
 REFUSAL_KINDS = {
     "invalid_request": Kind(
@@ -14,10 +16,20 @@ REFUSAL_KINDS = {
         400, "invalid-grant", "Login refused", "The user name or the password is not right."
     ),
     "invalid_scope": Kind(400, "invalid-scope", "Scope refused", "None of the requested scopes is yours."),
+    "invalid_target": Kind(
+        400,
+        "invalid-target",
+        "Unknown service",
+        "The resource is none of urn:bookstore:api, urn:bookstore:reader.",
+    ),
     "unsupported_grant_type": Kind(
         400, "unsupported-grant-type", "Unknown way to log in", "grant_type is password or refresh_token."
     ),
 }
+
+TOO_MANY_GUESSES = Kind(
+    429, "too-many-guesses", "Too many wrong passwords", "Too many wrong passwords; try again in 30 s."
+)
 
 TOKEN_EXAMPLE: dict[str, JsonValue] = {
     "access_token": "eyJhbGciOi…",
@@ -48,6 +60,26 @@ def _example(error: str, kind: Kind) -> dict[str, Any]:
     }
 
 
+def too_many_guesses(seconds: int) -> Response:
+    """The answer to who must wait; its `error` is the one that OAuth has for what passes."""
+    detail = f"Too many wrong passwords; try again in {seconds} s."
+    members = {"error": "temporarily_unavailable", "error_description": detail}
+    headers = {"Retry-After": str(seconds), "Cache-Control": "no-store"}
+    return answer(TOO_MANY_GUESSES, detail, headers=headers, members=members)
+
+
+GUESS_REFUSALS: dict[str, Any] = {
+    "description": f"{TOO_MANY_GUESSES.title}: a problem with `error` and `error_description`.",
+    "headers": {"Retry-After": {"schema": {"type": "string"}}},
+    "content": {
+        MEDIA_TYPE: {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "examples": {
+                TOO_MANY_GUESSES.name: {"value": _example("temporarily_unavailable", TOO_MANY_GUESSES)}
+            },
+        }
+    },
+}
 REFUSALS: dict[str, Any] = {
     "description": "Refused (RFC 6749, section 5.2): a problem with `error` and `error_description`.",
     "content": {
@@ -87,11 +119,15 @@ TOKEN_REQUEST = _form(
     password={"description": "For the password grant.", "format": "password"},
     refresh_token={"description": "For the refresh grant."},
     scope={"description": "Scopes, separated by spaces; all that the user has when left out."},
+    resource={
+        "description": "The one service that the token shall be for (RFC 8707); all when left out.",
+        "enum": list(AUDIENCES),
+    },
     client_id={"description": "Not needed: all clients are public."},
 )
 REVOCATION_REQUEST = _form(
     ["token"],
     {"refresh": {"token": "8xLOxBtZp8…", "token_type_hint": "refresh_token"}},
-    token={"description": "The refresh token."},
+    token={"description": "The refresh token, or an access token."},
     token_type_hint={"description": "Not needed."},
 )

@@ -1,23 +1,33 @@
 from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError
 from authlib.oauth2.rfc6749.grants import RefreshTokenGrant, ResourceOwnerPasswordCredentialsGrant
 from authlib.oauth2.rfc7009 import RevocationEndpoint
+from sqlalchemy import Connection
 
-from api.auth import refresh_tokens
+from api.auth import denials, guessing, refresh_tokens
+from api.auth.logins import Login, TooManyGuessesError, audiences_of
+from api.auth.passwords import Passwords
 from api.auth.refresh_tokens import RefreshToken
 from api.auth.requests import TokenRequest
 from api.auth.users import User, find_user
+from common.tokens import Principal
 
 
 class PasswordGrant(ResourceOwnerPasswordCredentialsGrant):  # type: ignore[misc]  # Authlib has no types
     """RFC 6749, section 4.3. Discouraged today (RFC 9700): for first-party clients such as our own pages."""
 
-    def authenticate_user(self, username: str, password: str) -> User:
-        """The user; InvalidGrantError, after the same time, for wrong name, wrong password, disabled user."""
-        user = find_user(self.request.connection, username=username)
-        matches = self.server.passwords.matches(user and user.password_hash, password)
-        if user is None or not matches or user.is_disabled:
+    def authenticate_user(self, username: str, password: str) -> Login:
+        """The user; InvalidGrantError, after the same time, for wrong name, wrong password, disabled user.
+
+        InvalidTargetError for a service that there is not, and TooManyGuessesError, before any password is
+        looked at. The user's row is locked against changes until the answer is: a login that is under way
+        while all are ended ends with them.
+        """
+        audiences = audiences_of(self.request.form.get("resource"))
+        guesser = guessing.Guesser.of(username, self.request.host)
+        user = check_password(self.request.connection, self.server.passwords, guesser, password)
+        if user is None:
             raise InvalidGrantError("The user name or the password is not right.")
-        return user
+        return Login(user, refresh_tokens.new_family(), audiences)
 
 
 class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
@@ -34,12 +44,12 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no t
             raise InvalidGrantError("The refresh token is not valid any more; log in again.")
         return token
 
-    def authenticate_user(self, token: RefreshToken) -> User | None:
+    def authenticate_user(self, token: RefreshToken) -> Login:
         """Whom it was given to, with the scopes that they have now."""
         user = find_user(self.request.connection, user_id=token.user_id)
-        if user is not None and user.is_disabled:
+        if user is None or user.is_disabled:
             raise InvalidGrantError("The refresh token is not valid any more; log in again.")
-        return user
+        return Login(user, token.family, audiences_of(self.request.form.get("resource"), token.audiences))
 
     def revoke_old_credential(self, token: RefreshToken) -> None:
         """In the transaction that stores its successor."""
@@ -47,14 +57,40 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no t
 
 
 class Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib has no types
-    """RFC 7009 for refresh tokens. An access token lives on for its minutes and is answered as unknown."""
+    """RFC 7009 for tokens of both kinds."""
 
-    def authenticate_token(self, request: TokenRequest, _: object) -> RefreshToken | None:
+    def authenticate_token(self, request: TokenRequest, _: object) -> RefreshToken | Principal | None:
         """The token, if it is one of ours; an unknown one is no error (section 2.2), a hint is not needed."""
         if not request.form.get("token"):
             raise InvalidRequestError("The field token is missing.")
-        return refresh_tokens.find(request.connection, request.form["token"])
+        return request.bearer or refresh_tokens.find(request.connection, request.form["token"])
 
-    def revoke_token(self, token: RefreshToken, request: TokenRequest) -> None:
-        """With it goes all that came from the same login (section 2.1)."""
-        refresh_tokens.revoke_family(request.connection, token)
+    def revoke_token(self, token: RefreshToken | Principal, request: TokenRequest) -> None:
+        """With a refresh token goes all that came from its login (section 2.1); an access token alone."""
+        if isinstance(token, Principal):
+            denials.deny(request.connection, [token.token_id])
+        else:
+            refresh_tokens.revoke_family(request.connection, token)
+
+
+def check_password(
+    connection: Connection,
+    passwords: Passwords,
+    guesser: guessing.Guesser,
+    password: str,
+    *,
+    to_change: bool = False,
+) -> User | None:
+    """The user, locked against changes, or for one; None, after the same time, for whatever is not right.
+
+    TooManyGuessesError when too many passwords were wrong before this one, which is then not looked at.
+    """
+    user = find_user(connection, username=guesser.username, to_change=to_change)
+    if wait := guessing.seconds_to_wait(connection, guesser, user.id if user else None):
+        raise TooManyGuessesError(wait)
+    matches = passwords.matches(user.password_hash if user else None, password)
+    if user is None or not matches or user.is_disabled:
+        guessing.owe(connection, guesser)
+        return None
+    guessing.forgive(connection, guesser, user.id)
+    return user

@@ -10,6 +10,10 @@ COMMON = Path(__file__).with_name("common_passwords.txt")
 _M_MMAP_THRESHOLD = -3
 
 
+class WeakPasswordError(ValueError):
+    """A password that is too short, too long, or among the first guesses: choose another."""
+
+
 class Passwords:
     """Argon2id with the minimum that OWASP's Password Storage Cheat Sheet asks for: 19 MiB, t=2, p=1.
 
@@ -22,16 +26,16 @@ class Passwords:
         self._nobody = self._hasher.hash("nobody has this password")
 
     def hash(self, password: str) -> str:
-        """The hash to store; ValueError for one that is too short, too long, or among the first guesses.
+        """The hash to store; WeakPasswordError for one that is too short, too long, or guessed at first.
 
         Those are one character again and again, and a list of common ones of this length, in any case (NIST
         SP 800-63B, section 5.1.1.2, asks for the comparison and for no rules of composition).
         """
         if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
-            raise ValueError(f"A password has {MIN_LENGTH} to {MAX_LENGTH} characters.")
+            raise WeakPasswordError(f"A password has {MIN_LENGTH} to {MAX_LENGTH} characters.")
         plain = _composed(password).casefold()
         if len(set(plain)) == 1 or plain in COMMON.read_text("utf-8").splitlines():
-            raise ValueError("This password is among the first that are guessed; choose another.")
+            raise WeakPasswordError("This password is among the first that are guessed; choose another.")
         return self._hasher.hash(_composed(password))
 
     def matches(self, stored: str | None, password: str) -> bool:

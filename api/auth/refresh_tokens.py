@@ -8,7 +8,9 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, insert, select, update
 
+from api.auth.denials import deny
 from api.tables import RefreshTokenRow
+from common.denied_tokens import KEPT
 
 _COLUMNS = RefreshTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 
@@ -21,6 +23,7 @@ class RefreshToken:
     user_id: int
     family: str
     scopes: str
+    audiences: tuple[str, ...]
     is_expired: bool
     is_revoked: bool
 
@@ -31,6 +34,11 @@ class RefreshToken:
     def get_scope(self) -> str:
         """What was granted at login."""
         return self.scopes
+
+
+def new_family() -> str:
+    """The name of a login."""
+    return str(uuid4())
 
 
 def new_secret() -> str:
@@ -44,17 +52,19 @@ def store(  # noqa: PLR0913  a row has as many columns
     *,
     user_id: int,
     scopes: str,
+    audiences: tuple[str, ...],
     lifetime: timedelta,
-    family: str | None = None,
+    family: str,
 ) -> None:
-    """Remember a token, of `family` or of a new one."""
+    """Remember a token."""
     now = datetime.now(UTC)
     connection.execute(
         insert(RefreshTokenRow).values(
             token_hash=_digest(secret),
             user_id=user_id,
-            family=family or str(uuid4()),
+            family=family,
             scopes=scopes,
+            audiences=" ".join(audiences),
             issued_at=now,
             expires_at=now + lifetime,
         )
@@ -73,6 +83,7 @@ def find(connection: Connection, secret: str) -> RefreshToken | None:
         user_id=row.user_id,
         family=row.family,
         scopes=row.scopes,
+        audiences=tuple(row.audiences.split()),
         is_expired=row.expires_at <= datetime.now(UTC),
         is_revoked=row.revoked_at is not None,
     )
@@ -84,13 +95,18 @@ def revoke(connection: Connection, token: RefreshToken) -> None:
 
 
 def revoke_family(connection: Connection, token: RefreshToken) -> None:
-    """Nor is any that came from the same login."""
+    """Nor is any that came from the same login, access tokens too."""
     _revoke(connection, _COLUMNS.family == token.family)
+    deny(connection, [token.family])
 
 
 def revoke_all(connection: Connection, user_id: int) -> None:
-    """Nor any other of the same user."""
+    """Nor any other of the same user, access tokens too."""
     _revoke(connection, _COLUMNS.user_id == user_id)
+    # Older logins have no access token any more.
+    recent = _COLUMNS.issued_at > datetime.now(UTC) - KEPT
+    families = select(_COLUMNS.family).distinct().where(_COLUMNS.user_id == user_id, recent)
+    deny(connection, connection.execute(families).scalars())
 
 
 def _revoke(connection: Connection, which: object) -> None:

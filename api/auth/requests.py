@@ -4,6 +4,8 @@ from authlib.oauth2.rfc6749 import OAuth2Request
 from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
 from sqlalchemy import Connection
 
+from common.tokens import Principal
+
 
 class PublicClient:
     """Whoever calls: clients have no secret and need no name (RFC 6749, section 2.1)."""
@@ -22,13 +24,20 @@ class PublicClient:
 
 
 class TokenRequest(OAuth2Request):  # type: ignore[misc]  # Authlib has no types
-    """A form that was posted, and the transaction that it is answered in."""
+    """A form that was posted from `host`, and the transaction that it is answered in.
 
-    def __init__(self, form: Mapping[str, str], connection: Connection) -> None:
+    `bearer` is whom the form's token belongs to, where that is a good access token.
+    """
+
+    def __init__(
+        self, form: Mapping[str, str], connection: Connection, host: str, bearer: Principal | None = None
+    ) -> None:
         # Authlib refuses plain http. Where TLS is due it ends before this process, and on loopback it is not.
         super().__init__("POST", "https://bookstore.invalid/")
         self.payload = BasicOAuth2Payload(dict(form))
         self.connection = connection
+        self.host = host
+        self.bearer = bearer
 
     @property
     def form(self) -> dict[str, str]:

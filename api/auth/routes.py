@@ -1,5 +1,6 @@
 """`/v1/auth` and the public keys (design, section 5)."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import Annotated, Any, cast
 from urllib.parse import parse_qsl
@@ -10,14 +11,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api import problems
 from api.auth import descriptions
+from api.auth.descriptions import too_many_guesses
 from api.auth.keys import SigningKeys
 from api.auth.server import Answer, LoginServer
 from api.auth.turnstile import Turnstile
+from api.services import Services, services_of
+from common.errors import BookstoreError, KeysUnavailableError, UnauthenticatedError
+from common.tokens import TokenVerifier
 
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS_MAX = 32
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _FORM_RESPONSES = {400: descriptions.REFUSALS, **problems.responses(413, 415, 503, *problems.WRITING)}
+_TOKEN_RESPONSES = {**_FORM_RESPONSES, 429: descriptions.GUESS_REFUSALS}
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 router = APIRouter(tags=["auth"])
@@ -25,10 +31,14 @@ router = APIRouter(tags=["auth"])
 
 @dataclass(frozen=True)
 class Login:
-    """What the calls below work with; `hashing` lets few through, for a password check is dear."""
+    """What the calls below work with; `hashing` lets few through, for a password check is dear.
+
+    `verifier` takes access tokens for any service, so that all can be revoked.
+    """
 
     server: LoginServer
     keys: SigningKeys
+    verifier: TokenVerifier
     hashing: Turnstile
     lookups: Turnstile
 
@@ -64,7 +74,7 @@ class JwksAnswer(BaseModel):
     summary="Log in, or refresh a login",
     response_model=TokenAnswer,
     response_description="The tokens.",
-    responses=_FORM_RESPONSES,
+    responses=_TOKEN_RESPONSES,
     openapi_extra=descriptions.TOKEN_REQUEST,
 )
 async def token(request: Request, login: LoginOf) -> Response:
@@ -76,28 +86,37 @@ async def token(request: Request, login: LoginOf) -> Response:
     if isinstance(form, Response):
         return form
     turnstile = login.lookups if form.get("grant_type") == "refresh_token" else login.hashing
-    return _response(await turnstile.run(login.server.token, form))
+    return _response(await turnstile.run(login.server.token, form, address_of(request)))
 
 
 @router.post(
     "/v1/auth/revoke",
     operation_id="revokeToken",
-    summary="Revoke a refresh token",
+    summary="Revoke a token",
     responses={
+        **_FORM_RESPONSES,
+        **problems.responses(413, 415, 503, KeysUnavailableError, *problems.WRITING),
         200: {
             "description": "It is revoked, or was no good before.",
             "content": {"application/json": {"schema": {"type": "object"}, "example": {}}},
         },
-        **_FORM_RESPONSES,
     },
     openapi_extra=descriptions.REVOCATION_REQUEST,
 )
-async def revoke(request: Request, login: LoginOf) -> Response:
-    """RFC 7009. With the refresh token go all that came from the same login."""
+async def revoke(
+    request: Request, login: LoginOf, services: Annotated[Services, Depends(services_of)]
+) -> Response:
+    """RFC 7009. With a refresh token goes all that came from the same login, an access token goes alone."""
     form = await _form(request)
     if isinstance(form, Response):
         return form
-    return _response(await login.lookups.run(login.server.revoke, form))
+    try:
+        bearer = await login.verifier.verify(form.get("token", ""))
+    except UnauthenticatedError:
+        bearer = None
+    answer = await login.lookups.run(login.server.revoke, form, address_of(request), bearer)
+    await ended(services)
+    return _response(answer)
 
 
 @router.head("/.well-known/jwks.json", include_in_schema=False)
@@ -112,6 +131,18 @@ async def revoke(request: Request, login: LoginOf) -> Response:
 async def jwks(login: LoginOf) -> Response:
     """The keys that access tokens are verified with, as a JWK Set (RFC 7517)."""
     return Response(login.keys.jwks, media_type="application/json", headers=_PUBLIC)
+
+
+def address_of(request: Request) -> str:
+    """Where the request comes from."""
+    return request.client.host if request.client else ""
+
+
+async def ended(services: Services) -> None:
+    """Let this process know at once of what was just ended; the others look each second."""
+    # It is ended whether or not we see it now.
+    with contextlib.suppress(BookstoreError):
+        await services.denied.read()
 
 
 async def _form(request: Request) -> dict[str, str] | Response:
@@ -133,6 +164,8 @@ async def _form(request: Request) -> dict[str, str] | Response:
 
 def _response(answer: Answer) -> Response:
     status, members = answer
+    if "retry_after" in members:
+        return too_many_guesses(members["retry_after"])
     if "error" in members:
         return _refusal(members["error"], members.get("error_description", ""))
     if "token_type" in members:

@@ -8,16 +8,17 @@ from authlib.oauth2.rfc6749 import AuthorizationServer, InvalidScopeError
 from authlib.oauth2.rfc9068 import JWTBearerTokenGenerator
 from sqlalchemy import Engine
 
-from api.auth import refresh_tokens
-from api.auth.grants import PasswordGrant, RefreshGrant, Revocation
+from api.auth import refresh_tokens, users
+from api.auth.grants import PasswordGrant, RefreshGrant, Revocation, check_password
+from api.auth.guessing import Guesser
 from api.auth.keys import SigningKeys
+from api.auth.logins import Login
 from api.auth.passwords import Passwords
 from api.auth.requests import PublicClient, TokenRequest
-from api.auth.users import User
 from common.database import RETRY_SECONDS, transaction
 from common.errors import ContendedError, DatabaseUnavailableError
 from common.retry import retry
-from common.tokens import ALGORITHM, AUDIENCE, ISSUER
+from common.tokens import ALGORITHM, ISSUER, Principal
 
 Answer = tuple[int, dict[str, Any]]
 _again = retry(
@@ -38,14 +39,18 @@ class AccessTokens(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib ha
         """The key to sign with."""
         return self._keys.signing()
 
-    def get_audiences(self, *_: object) -> str:
-        """All services of the system."""
-        return AUDIENCE
+    def get_audiences(self, client: object, user: Login, scope: str) -> list[str]:  # noqa: ARG002  Authlib's
+        """The services that the login is for."""
+        return list(user.audiences)
 
-    def generate(self, grant_type: str, client: object, user: User, scope: str | None, *rest: Any) -> Any:  # noqa: ANN401
+    def get_extra_claims(self, client: object, grant_type: str, user: Login, scope: str) -> dict[str, str]:  # noqa: ARG002
+        """The name of the login, by which all its tokens can be denied."""
+        return {"sid": user.family}
+
+    def generate(self, grant_type: str, client: object, user: Login, scope: str | None, *rest: Any) -> Any:  # noqa: ANN401
         """What is granted is what was asked for *and* what the user has; nothing asked means all."""
         asked = (scope or "").split()
-        granted = [name for name in user.scopes if name in asked or not asked]
+        granted = [name for name in user.user.scopes if name in asked or not asked]
         if not granted:
             raise InvalidScopeError("None of the requested scopes is yours.")
         return super().generate(grant_type, client, user, " ".join(granted), *rest)
@@ -72,19 +77,40 @@ class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no 
         self.register_endpoint(Revocation)
 
     @_again
-    def token(self, form: Mapping[str, str]) -> Answer:
-        """Status and members of the answer to a token request (RFC 6749, sections 5.1 and 5.2)."""
+    def token(self, form: Mapping[str, str], host: str) -> Answer:
+        """Status and members of the answer to a token request (RFC 6749, sections 5.1 and 5.2).
+
+        `host` is the address that it came from.
+        """
         with transaction(self._engine) as connection:
-            answer: Answer = self.create_token_response(TokenRequest(form, connection))
+            answer: Answer = self.create_token_response(TokenRequest(form, connection, host))
         return answer
 
     @_again
-    def revoke(self, form: Mapping[str, str]) -> Answer:
+    def revoke(self, form: Mapping[str, str], host: str, bearer: Principal | None) -> Answer:
         """The same for a revocation request (RFC 7009, section 2)."""
         with transaction(self._engine) as connection:
-            request = TokenRequest(form, connection)
+            request = TokenRequest(form, connection, host, bearer)
             answer: Answer = self.create_endpoint_response(Revocation.ENDPOINT_NAME, request)
         return answer
+
+    @_again
+    def change_password(self, guesser: Guesser, current: str, new: str) -> bool:
+        """Whether `current` was right; then `new` is the password, and all logins of the user are ended.
+
+        WeakPasswordError for a new one that will not do, TooManyGuessesError as for a login.
+        """
+        new_hash = self.passwords.hash(new)
+        with transaction(self._engine) as connection:
+            user = check_password(connection, self.passwords, guesser, current, to_change=True)
+            if user is not None:
+                users.change(connection, user.username, password_hash=new_hash)
+        return user is not None
+
+    @_again
+    def sign_out(self, username: str) -> None:
+        """End all logins of a user."""
+        users.sign_out(self._engine, username)
 
     def create_oauth2_request(self, request: TokenRequest) -> TokenRequest:
         """It is one already."""
@@ -96,14 +122,15 @@ class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no 
 
     def save_token(self, token: Mapping[str, Any], request: TokenRequest) -> None:
         """Remember the new refresh token; one that replaces another keeps its scope (RFC 6749, section 6)."""
-        old = request.refresh_token
+        old, login = request.refresh_token, request.user
         refresh_tokens.store(
             request.connection,
             token["refresh_token"],
-            user_id=request.user.id,
+            user_id=login.user.id,
             scopes=old.scopes if old else token["scope"],
+            audiences=old.audiences if old else login.audiences,
             lifetime=self._refresh_lifetime,
-            family=old.family if old else None,
+            family=login.family,
         )
 
     def send_signal(self, *_: object, **__: object) -> None:

@@ -9,6 +9,8 @@ from sqlalchemy.exc import IntegrityError
 from api.auth.refresh_tokens import revoke_all
 from api.tables import UserRow
 from common.database import transaction
+from common.errors import ContendedError
+from common.retry import retry
 
 _COLUMNS = UserRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 _NAME = re.compile("[a-z0-9._-]{1,64}")
@@ -25,10 +27,6 @@ class User:
     is_disabled: bool
     created_at: datetime
 
-    def get_user_id(self) -> str:
-        """What Authlib writes into `sub`."""
-        return self.username
-
 
 class UserExistsError(Exception):
     """Somebody has this name already."""
@@ -39,14 +37,18 @@ class NoSuchUserError(Exception):
 
 
 def find_user(
-    connection: Connection, *, username: str | None = None, user_id: int | None = None
+    connection: Connection,
+    *,
+    username: str | None = None,
+    user_id: int | None = None,
+    to_change: bool = False,
 ) -> User | None:
-    """The user of this name or id, if there is one."""
+    """The user of this name or id, if there is one; locked against changes, or for one, until the commit."""
     if username is not None and not _NAME.fullmatch(username):
         return None
     query = select(*_COLUMNS)
     query = query.where(_COLUMNS.id == user_id if username is None else _COLUMNS.username == username)
-    row = connection.execute(query).one_or_none()
+    row = connection.execute(query.with_for_update(read=not to_change)).one_or_none()
     return None if row is None else _user(row)
 
 
@@ -109,19 +111,25 @@ def enable(engine: Engine, username: str) -> None:
 
 
 def sign_out(engine: Engine, username: str) -> None:
-    """End all logins of a user: no refresh token of theirs is good any more; NoSuchUserError."""
+    """End all logins of a user: no token of theirs is good any more; NoSuchUserError."""
     _change(engine, username)
 
 
+@retry(times=5, delay=0.05, exceptions=(ContendedError,))
 def _change(engine: Engine, username: str, *, signs_out: bool = True, **values: object) -> None:
     with transaction(engine) as connection:
-        user = find_user(connection, username=username)
-        if user is None:
-            raise NoSuchUserError(f"There is no user {username}.")
-        if values:
-            connection.execute(update(UserRow).where(_COLUMNS.id == user.id).values(values))
-        if signs_out:
-            revoke_all(connection, user.id)
+        change(connection, username, signs_out=signs_out, **values)
+
+
+def change(connection: Connection, username: str, *, signs_out: bool = True, **values: object) -> None:
+    """Change columns of a user and, unless told otherwise, end their logins; NoSuchUserError, no commit."""
+    user = find_user(connection, username=username, to_change=True)
+    if user is None:
+        raise NoSuchUserError(f"There is no user {username}.")
+    if values:
+        connection.execute(update(UserRow).where(_COLUMNS.id == user.id).values(values))
+    if signs_out:
+        revoke_all(connection, user.id)
 
 
 def _text(scopes: list[str]) -> str:

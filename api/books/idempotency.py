@@ -1,29 +1,22 @@
 """A change that is asked for twice is made once (draft-ietf-httpapi-idempotency-key-header)."""
 
-import asyncio
 import hashlib
 import json
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, insert, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.tables import IdempotencyKeyRow
 from common.books import Book
-from common.database import Database
 from common.driver_errors import is_lock_wait_timeout
-from common.errors import BookstoreError, KeyReusedError, RequestInWorkError
+from common.errors import KeyReusedError, RequestInWorkError
 
 KEPT = timedelta(hours=24)
-PURGED_AT_ONCE = 500
-_PURGE_SECONDS = 60
 _TABLE = IdempotencyKeyRow.__table__  # type: ignore[attr-defined]  # SQLModel does not declare it
 _COLUMNS = _TABLE.c
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,27 +91,3 @@ async def keep(transaction: AsyncConnection, request_key: RequestKey | None, boo
         .where(_COLUMNS.username == request_key.username, _COLUMNS.request_key == request_key.key)
         .values(answer=book.model_dump_json())
     )
-
-
-async def purge(database: Database, before: datetime) -> int:
-    """Remove the keys from before that time, few in each transaction; how many they were."""
-    removed = 0
-    old = delete(_TABLE).where(_COLUMNS.created_at <= before)
-    step = old.with_dialect_options(mysql_limit=PURGED_AT_ONCE)
-    while True:
-        async with database.begin() as transaction:
-            result = cast("CursorResult[Any]", await transaction.execute(step))
-        removed += result.rowcount
-        if result.rowcount < PURGED_AT_ONCE:
-            return removed
-
-
-async def keep_purging(database: Database) -> None:
-    """Purge each minute what is older than a day, until cancelled; an error of the database is no matter."""
-    while True:
-        await asyncio.sleep(_PURGE_SECONDS)
-        try:
-            if removed := await purge(database, datetime.now(UTC) - KEPT):
-                _LOG.info("idempotency keys purged", extra={"keys": removed})
-        except (BookstoreError, SQLAlchemyError) as error:
-            _LOG.warning("idempotency keys not purged", extra={"error": str(error)})

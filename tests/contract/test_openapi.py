@@ -24,6 +24,8 @@ OPERATIONS = {
 CALLS = {
     "POST /v1/auth/token",
     "POST /v1/auth/revoke",
+    "POST /v1/auth/sign-out",
+    "POST /v1/auth/password",
     "GET /.well-known/jwks.json",
     "POST /v1/books",
     "GET /v1/books",
@@ -36,6 +38,7 @@ CALLS = {
 }
 DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
 LOGIN = {"grant_type": "password", "username": "writer", "password": PASSWORD}
+PASSWORDS = {"current_password": PASSWORD, "new_password": PASSWORD}
 JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
 HEADER = b"title,author,publication_date"
 LOST = "/v1/books/9223372036854775807"
@@ -85,7 +88,8 @@ def test_an_operation_says_what_it_is_and_what_it_takes(name: str) -> None:
     assert operation["summary"]
     assert operation["description"]
     assert set(operation["tags"]) <= {tag["name"] for tag in DOCUMENT["tags"]}
-    assert ("requestBody" in operation) is name.startswith(("POST", "PUT", "PATCH"))
+    has_body = name.startswith(("POST", "PUT", "PATCH")) and not name.endswith("/sign-out")
+    assert ("requestBody" in operation) is has_body
     for content in operation.get("requestBody", {"content": {}})["content"].values():
         assert_has_examples_of_its_schema(content)
 
@@ -94,10 +98,11 @@ def test_the_login_is_the_password_flow_and_each_call_names_its_scope() -> None:
     flow = DOCUMENT["components"]["securitySchemes"]["login"]["flows"]["password"]
     assert (flow["tokenUrl"], flow["scopes"]) == ("/v1/auth/token", SCOPES)
     scopes = {name: it["security"][0]["login"] for name, it in OPERATIONS.items() if "security" in it}
+    books = {name for name in CALLS if "/books" in name}
     assert scopes == {
-        name: ["books:read" if name.startswith("GET") else "books:write"]
-        for name in CALLS
-        if "/books" in name
+        **{name: ["books:read" if name.startswith("GET") else "books:write"] for name in books},
+        "POST /v1/auth/sign-out": [],
+        "POST /v1/auth/password": [],
     }
 
 
@@ -126,7 +131,9 @@ def test_every_error_is_a_problem_with_examples(name: str) -> None:
     unavailable = {example["type"] for example in examples_of(failures["503"]["content"][PROBLEM])}
     assert "/problems/outcome-unknown" in unavailable, "a server that is stopped cuts any call short"
     assert ("/problems/contended" in unavailable) == ("/problems/database-unavailable" in unavailable)
-    assert ({"401", "403"} <= set(failures)) is ("security" in operation)
+    [scopes] = [each["login"] for each in operation.get("security", [{"login": []}])]
+    assert ("401" in failures) is ("security" in operation)
+    assert ("403" in failures) is bool(scopes)
     for status, response in failures.items():
         assert list(response["content"]) == [PROBLEM]
         assert_has_examples_of_its_schema(response["content"][PROBLEM])
@@ -184,6 +191,11 @@ def is_described(name: str, answer: httpx.Response) -> bool:
         ("POST /v1/auth/token", "/v1/auth/token", {"json": LOGIN}, 415),
         ("POST /v1/auth/revoke", "/v1/auth/revoke", {"data": {"token": "x"}}, 200),
         ("POST /v1/auth/revoke", "/v1/auth/revoke", {"content": b"x" * 65_537}, 413),
+        ("POST /v1/auth/sign-out", "/v1/auth/sign-out", {}, 204),
+        ("POST /v1/auth/password", "/v1/auth/password", {"json": {}}, 422),
+        ("POST /v1/auth/password", "/v1/auth/password", {"json": PASSWORDS}, 204),
+        ("POST /v1/auth/password", "/v1/auth/password", {"content": b"{"}, 415),
+        ("POST /v1/auth/password", "/v1/auth/password", {"content": b"{", "headers": JSON}, 400),
         ("GET /.well-known/jwks.json", "/.well-known/jwks.json", {}, 200),
     ],
 )  # fmt: skip  # one case a line reads as a table
@@ -213,7 +225,7 @@ def test_another_method_is_answered_as_described(api: Api, name: str) -> None:
     assert described["headers"]["Allow"]["schema"]["examples"] == [answer.headers["allow"]]
 
 
-@pytest.mark.parametrize("name", [name for name in OPERATIONS if "security" in OPERATIONS[name]])
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if "403" in OPERATIONS[name]["responses"]])
 def test_being_refused_is_described(api: Api, name: str) -> None:
     method, path = name.split()
     answers = []

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet
 
 from api.auth.keys import SigningKeys
-from common.tokens import SCOPES
+from common.tokens import AUDIENCES, SCOPES
 from tests.fixtures.api import Api
 from tests.fixtures.ledger import Ledger
 from tests.waiting import eventually
@@ -32,7 +32,7 @@ def claims(**others: Any) -> dict[str, Any]:  # noqa: ANN401  claims are of any 
     now = int(time.time())
     good = {
         "iss": "bookstore",
-        "aud": "bookstore",
+        "aud": [*AUDIENCES],
         "sub": "writer",
         "jti": "1",
         "iat": now,

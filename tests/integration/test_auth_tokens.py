@@ -12,7 +12,7 @@ from joserfc.jwk import KeySet
 from sqlalchemy import text
 
 from common.database import thread_engine
-from common.tokens import SCOPES
+from common.tokens import AUDIENCES, SCOPES
 from tests.fixtures.api import PASSWORD, Api
 from tests.waiting import eventually
 
@@ -52,8 +52,8 @@ def test_an_access_token_is_signed_by_a_published_key_and_says_who_may_do_what(a
     assert {name: token.header[name] for name in ("alg", "typ")} == {"alg": "ES256", "typ": "at+jwt"}
     assert token.header["kid"]
     claims = token.claims
-    assert set(claims) == {"iss", "aud", "sub", "jti", "iat", "exp", "scope", "client_id"}
-    assert (claims["iss"], claims["aud"], claims["sub"]) == ("bookstore", "bookstore", "writer")
+    assert set(claims) == {"iss", "aud", "sub", "jti", "iat", "exp", "scope", "client_id", "sid"}
+    assert (claims["iss"], claims["aud"], claims["sub"]) == ("bookstore", [*AUDIENCES], "writer")
     assert claims["scope"] == "books:read"
     assert claims["exp"] - claims["iat"] == 900
     assert abs(claims["iat"] - time.time()) < 30
@@ -114,6 +114,7 @@ def test_unknown_user_and_wrong_password_get_the_same_answer(api: Api, username:
     assert answer.json()["detail"] == "The user name or the password is not right."
 
 
+@pytest.mark.usefixtures("nobody_owes")
 def test_unknown_user_and_wrong_password_take_about_the_same_time(api: Api) -> None:
     def seconds(username: str) -> float:
         return api.ask_token(username, "not the password").elapsed.total_seconds()

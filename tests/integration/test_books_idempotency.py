@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from api.books import idempotency
+from api import purging
 from api.settings import ApiSettings
 from common.database import Database, thread_engine
 from tests.fixtures.api import Api, served
@@ -262,13 +262,13 @@ def test_purging_goes_on_after_an_error_of_the_database(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Also after one that none of ours stands for: here the table is not there."""
-    monkeypatch.setattr(idempotency, "_PURGE_SECONDS", 0.05)
+    monkeypatch.setattr(purging, "_PURGE_SECONDS", 0.05)
     engine = thread_engine(api.settings)
     with engine.connect() as connection:
         connection.execute(text("RENAME TABLE idempotency_key TO elsewhere"))
         with served(api_settings()):
             try:
-                eventually(lambda: "idempotency keys not purged" in caplog.text)
+                eventually(lambda: "rows not purged" in caplog.text)
             finally:
                 connection.execute(text("RENAME TABLE elsewhere TO idempotency_key"))
             connection.execute(
@@ -287,15 +287,16 @@ def test_purging_goes_on_after_an_error_of_the_database(
 async def test_purging_removes_what_is_older_and_nothing_else(
     api: Api, writer: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "PURGED_AT_ONCE", 2)
+    monkeypatch.setattr(purging, "PURGED_AT_ONCE", 2)
     database = Database(api.settings)
-    await idempotency.purge(database, datetime.now(UTC))
+    day = timedelta(days=1)
+    await purging.purge(database, datetime.now(UTC) + day)
     for number in range(5):
         add(writer, f"old-{number}")
-    limit = datetime.now(UTC)
+    limit = datetime.now(UTC) + day
     first = add(writer, "young")
-    assert await idempotency.purge(database, limit) == 5
-    assert await idempotency.purge(database, limit) == 0
+    assert (await purging.purge(database, limit))["idempotency_key"] == 5
+    assert "idempotency_key" not in await purging.purge(database, limit)
     assert_replayed(add(writer, "young"), first)
-    assert await idempotency.purge(database, limit + timedelta(minutes=1)) == 1
+    assert (await purging.purge(database, limit + timedelta(minutes=1)))["idempotency_key"] == 1
     await database.close()

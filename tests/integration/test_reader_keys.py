@@ -2,7 +2,9 @@
 
 import pytest
 
+from common.denied_tokens import DeniedTokens
 from common.errors import KeysUnavailableError, UnauthenticatedError
+from common.tokens import Principal
 from grpc_reader import keys as keys_module
 from grpc_reader.authentication import Authentication
 from grpc_reader.keys import RemoteKeys
@@ -16,12 +18,26 @@ def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 0.0)
 
 
+class NobodyDenied(DeniedTokens):
+    """Of a database without any."""
+
+    def __init__(self) -> None:
+        pass
+
+    def check(self, principal: Principal) -> None:
+        """All may come in."""
+
+
+def authentication_by(keys: Keys) -> Authentication:
+    return Authentication(RemoteKeys(keys.url), NobodyDenied())
+
+
 def metadata(token: str) -> list[tuple[str, str]]:
     return [("authorization", f"Bearer {token}")]
 
 
 async def test_keys_are_fetched_once_and_kept_while_the_api_is_away(keys: Keys) -> None:
-    authentication = Authentication(RemoteKeys(keys.url))
+    authentication = authentication_by(keys)
     assert (await authentication.check(metadata(keys.token()))).username == "alice"
     keys.away = True
     assert (await authentication.check(metadata(keys.token()))).username == "alice"
@@ -29,7 +45,7 @@ async def test_keys_are_fetched_once_and_kept_while_the_api_is_away(keys: Keys) 
 
 
 async def test_a_key_that_is_newer_than_ours_is_fetched(keys: Keys) -> None:
-    authentication = Authentication(RemoteKeys(keys.url))
+    authentication = authentication_by(keys)
     await authentication.check(metadata(keys.token()))
     newer = new_key()
     keys.published.append(newer)
@@ -42,7 +58,7 @@ async def test_unknown_keys_do_not_make_us_ask_for_every_call(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 60.0)
-    authentication = Authentication(RemoteKeys(keys.url))
+    authentication = authentication_by(keys)
     foreign = new_key()
     for _ in range(5):
         with pytest.raises(UnauthenticatedError):
@@ -52,7 +68,7 @@ async def test_unknown_keys_do_not_make_us_ask_for_every_call(
 
 async def test_without_any_keys_a_call_is_told_to_try_again_and_later_succeeds(keys: Keys) -> None:
     keys.away = True
-    authentication = Authentication(RemoteKeys(keys.url))
+    authentication = authentication_by(keys)
     with pytest.raises(KeysUnavailableError):
         await authentication.check(metadata(keys.token()))
     keys.away = False
@@ -62,7 +78,7 @@ async def test_without_any_keys_a_call_is_told_to_try_again_and_later_succeeds(k
 async def test_a_key_that_was_withdrawn_is_given_up_when_the_copy_is_old(
     keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    authentication = Authentication(RemoteKeys(keys.url))
+    authentication = authentication_by(keys)
     await authentication.check(metadata(keys.token()))
     keys.published[:] = [new_key()]
     monkeypatch.setattr(keys_module, "_MAX_AGE_SECONDS", -1.0)

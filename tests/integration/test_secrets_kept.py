@@ -1,4 +1,4 @@
-"""What is entrusted to a served API stays out of its log, answers, figures and arguments."""
+"""What is entrusted to a service stays out of its log, answers, figures and arguments."""
 
 import secrets
 import signal
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import grpc
 import httpx
 import pytest
 from sqlalchemy import make_url, text
@@ -17,6 +18,8 @@ from api.auth.passwords import Passwords
 from api.auth.users import add_user
 from common.database import thread_engine
 from common.tokens import SCOPES
+from devstack.stack import Stack
+from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 from tests.fixtures.schema import database_settings
 from tests.fixtures.system_services import Service, Starter
 from tests.waiting import eventually
@@ -164,3 +167,54 @@ def test_an_address_that_is_wrong_is_refused_without_its_password(
     assert service.process.exit_code() == 1
     assert service.log
     assert secret not in service.log
+
+
+@pytest.mark.parametrize("kind", ["grpc_reader", "outbox_relay"])
+def test_no_secret_is_told_by_the_services_behind(
+    start: Starter, stack: Stack, database_url: str, kind: str
+) -> None:
+    engine = thread_engine(database_settings(database_url))
+    password = f"planted-{secrets.token_hex(16)}"
+    add_user(engine, NAME, Passwords().hash(password), list(SCOPES))
+    engine.dispose()
+    api = start("api")
+    eventually(lambda: api.ready, within=20, because="the API serves")
+    service = start(kind, LOG_LEVEL="DEBUG", JWKS_URL=f"{api.url}/.well-known/jwks.json")
+    eventually(lambda: service.ready, within=20, because=f"{kind} serves")
+    form = {"grant_type": "password", "username": NAME, "password": password}
+    access = httpx.post(f"{api.url}/v1/auth/token", data=form).raise_for_status().json()["access_token"]
+    urls = [make_url(database_url).password, urlsplit(stack.broker_url).password]
+    planted = [password, access, access.split(".")[2], *(each for each in urls if each)]
+    assert len(planted) >= 4
+    said = calls_with(access, service) if kind == "grpc_reader" else []
+    table = "book" if kind == "grpc_reader" else "outbox"
+    with without_a_table(database_url, table):
+        said += calls_with(access, service) if kind == "grpc_reader" else []
+        eventually(lambda: "lost_table" in service.log or table in service.log, because="it is missed")
+    with httpx.Client(base_url=service.url, timeout=30) as client:
+        answers = [client.get(path) for path in ("/metrics", "/readyz", "/livez", f"/{access}")]
+        answers += [client.get("/metrics", headers={"Authorization": f"Bearer {access}"})]
+    said += [f"{answer.headers!r} {answer.text}" for answer in answers]
+    said += [garbage(service, secret) for secret in planted]
+    told_by_all = arguments()
+    service.ends(signal.SIGTERM)
+    told = {"answers": "\n".join(said), "log": service.log, "arguments": told_by_all}
+    assert not [
+        (where, number)
+        for where, words in told.items()
+        for number, secret in enumerate(planted)
+        if secret in words
+    ]
+
+
+def calls_with(access: str, reader: Service) -> list[str]:
+    """All that comes back over gRPC to good and bad tokens."""
+    said = []
+    with grpc.insecure_channel(f"127.0.0.1:{reader.process.environment['GRPC_PORT']}") as channel:
+        books = books_pb2_grpc.BookServiceStub(channel)  # type: ignore[no-untyped-call]
+        for value in (f"Bearer {access}", f"Bearer {access}x", f"Basic {access}", access):
+            for request in (books_pb2.ListBooksRequest(), books_pb2.ListBooksRequest(page_token=access)):
+                call = books.ListBooks.future(request, metadata=[("authorization", value)], timeout=10)
+                said.append(f"{call.exception()} {call.initial_metadata()} {call.trailing_metadata()}")
+    assert len({each.partition("details")[0] for each in said}) > 1, "some were refused"
+    return said

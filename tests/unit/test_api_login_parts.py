@@ -1,9 +1,12 @@
 """Keys, passwords and the turnstile: no server needed."""
 
 import json
+import os
 import stat
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,15 +14,14 @@ from anyio import create_task_group, to_thread
 from fastapi import HTTPException
 from joserfc.jwk import ECKey, RSAKey
 
-from api.auth.keys import SigningKeys
+from api.auth.keys import SigningKeys, add_key, remove_key
 from api.auth.passwords import COMMON, MIN_LENGTH, Passwords
 from api.auth.turnstile import Turnstile
 from common.errors import StartError
 
 
 def kid(keys: SigningKeys) -> str:
-    found: str = keys.signing().keys[0].kid or ""
-    return found
+    return keys.current().kid
 
 
 def mode(path: Path) -> int:
@@ -53,7 +55,7 @@ def test_the_newest_key_signs_and_all_are_published(tmp_path: Path) -> None:
     old = SigningKeys.open(tmp_path)
     new = ECKey.generate_key("P-256")
     (tmp_path / "new.pem").write_bytes(new.as_pem(private=True))
-    both = SigningKeys.open(tmp_path)
+    both = SigningKeys.open(tmp_path, lead=timedelta(0))
     assert kid(both) == new.thumbprint()
     assert {key["kid"] for key in json.loads(both.jwks)["keys"]} == {kid(old), kid(both)}
 
@@ -88,9 +90,47 @@ def test_a_directory_that_cannot_be_made_stops_the_start_with_a_sentence(tmp_pat
         SigningKeys.open(tmp_path / "file" / "keys")
 
 
-def test_no_key_is_no_start() -> None:
+def test_a_new_key_is_published_at_once_and_signs_after_its_lead(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path, timedelta(minutes=6))
+    old = kid(keys)
+    os.utime(tmp_path / f"{old}.pem", (time.time() - 3600,) * 2)
+    made = add_key(tmp_path)
+    assert keys.read()
+    assert {key["kid"] for key in json.loads(keys.jwks)["keys"]} == {old, made.kid}
+    assert kid(keys) == old
+    for age, signs in ((5.9, old), (6.1, made.kid)):
+        os.utime(made.file, (time.time() - age * 60,) * 2)
+        keys.read()
+        assert kid(keys) == signs
+
+
+def test_the_only_key_signs_however_new_it_is(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path, timedelta(minutes=6))
+    old = kid(keys)
+    made = add_key(tmp_path)
+    remove_key(tmp_path, old)
+    keys.read()
+    assert kid(keys) == made.kid
+
+
+def test_the_last_key_is_not_removed(tmp_path: Path) -> None:
+    only = kid(SigningKeys.open(tmp_path))
+    with pytest.raises(ValueError, match="keys rotate"):
+        remove_key(tmp_path, only)
+    assert kid(SigningKeys.open(tmp_path)) == only
+
+
+def test_while_the_directory_is_not_right_the_keys_stay(tmp_path: Path) -> None:
+    keys = SigningKeys.open(tmp_path)
+    before, jwks = kid(keys), keys.jwks
+    (tmp_path / "wrong.pem").write_text("no key")
     with pytest.raises(StartError):
-        SigningKeys([])
+        keys.read()
+    (tmp_path / "wrong.pem").unlink()
+    (tmp_path / f"{before}.pem").rename(tmp_path / "away")
+    with pytest.raises(StartError, match="no signing key"):
+        keys.read()
+    assert (kid(keys), keys.jwks) == (before, jwks)
 
 
 def test_a_password_matches_its_hash_however_the_keyboard_writes_it() -> None:

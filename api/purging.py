@@ -1,0 +1,62 @@
+"""Removes rows that are over, in small steps, so that no writer waits for long."""
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, CursorResult, delete
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import SQLModel
+
+from api.auth.guessing import REMEMBERED
+from api.books.idempotency import KEPT
+from api.tables import GuessDebtRow, IdempotencyKeyRow, KnownAddressRow, RefreshTokenRow
+from common.database import Database
+from common.errors import BookstoreError
+from common.tables import DeniedTokenRow
+
+PURGED_AT_ONCE = 500
+_PURGE_SECONDS = 60
+# What is over is told from what there never was for so long: an old refresh token says that it is old.
+_EXPIRED_KEPT = timedelta(days=1)
+# The table, the time that decides, and how long ago it must be.
+_OVER: tuple[tuple[type[SQLModel], str, timedelta], ...] = (
+    (IdempotencyKeyRow, "created_at", KEPT),
+    (RefreshTokenRow, "expires_at", _EXPIRED_KEPT),
+    (DeniedTokenRow, "expires_at", timedelta(0)),
+    (GuessDebtRow, "paid_at", timedelta(0)),
+    (KnownAddressRow, "seen_at", REMEMBERED),
+)
+_LOG = logging.getLogger(__name__)
+
+
+async def purge(database: Database, now: datetime) -> dict[str, int]:
+    """Remove what is over at that time, few rows in each transaction; how many they were, by table."""
+    removed = {}
+    for kind, column, age in _OVER:
+        table = kind.__table__  # type: ignore[attr-defined]  # SQLModel does not declare it
+        removed[table.name] = await _purge(database, kind, table.c[column] <= now - age)
+    return {name: rows for name, rows in removed.items() if rows}
+
+
+async def _purge(database: Database, table: type[SQLModel], over: ColumnElement[bool]) -> int:
+    removed = 0
+    step = delete(table).where(over).with_dialect_options(mysql_limit=PURGED_AT_ONCE)
+    while True:
+        async with database.begin() as transaction:
+            result = cast("CursorResult[Any]", await transaction.execute(step))
+        removed += result.rowcount
+        if result.rowcount < PURGED_AT_ONCE:
+            return removed
+
+
+async def keep_purging(database: Database) -> None:
+    """Purge each minute, until cancelled; an error of the database is no matter."""
+    while True:
+        await asyncio.sleep(_PURGE_SECONDS)
+        try:
+            if removed := await purge(database, datetime.now(UTC)):
+                _LOG.info("rows purged", extra={"rows": removed})
+        except (BookstoreError, SQLAlchemyError) as error:
+            _LOG.warning("rows not purged", extra={"error": str(error)})

@@ -1,0 +1,104 @@
+"""The access tokens that are good by their signature and are not to be let in any more."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from common.database import Database
+from common.errors import BookstoreError, KeysUnavailableError, UnauthenticatedError
+from common.tables import DeniedTokenRow
+from common.tokens import Principal
+
+KEPT = timedelta(minutes=70)
+"""How long a name is denied: longer than any access token is good for, by any of the services' clocks."""
+DENIED = "This login was ended; log in again."
+_POLL_SECONDS = 1.0
+# Longer than a transaction can take from its statement to its commit, and than a poll may fail to be noticed.
+_OVERLAP_SECONDS = 60
+_COLUMNS = DeniedTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
+_LOG = logging.getLogger(__name__)
+
+
+class Admission:
+    """Somebody who was let in for longer than one answer; `is_denied` from the moment that it is known."""
+
+    def __init__(self, principal: Principal) -> None:
+        self.names = principal.names
+        self.is_denied = False
+
+    def check(self) -> None:
+        """UnauthenticatedError once the token, its login or its key is denied."""
+        if self.is_denied:
+            raise UnauthenticatedError(DENIED)
+
+
+class DeniedTokens:
+    """What the table `denied_token` says, a second late at most (docs/adr/0022).
+
+    A name is that of a token (`jti`), of a login (`sid`) or of a key (`kid`); none of them comes again. While
+    the database cannot be asked, the last answer holds: nobody can be denied meanwhile, either.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._names: frozenset[str] = frozenset()
+        self._all_read_at = float("-inf")
+        self._admissions: set[Admission] = set()
+
+    def check(self, principal: Principal) -> None:
+        """Raise UnauthenticatedError for who is denied, KeysUnavailableError until there is an answer."""
+        if self._all_read_at == float("-inf"):
+            raise KeysUnavailableError("Which tokens are denied is not known yet; try again.")
+        if not self._names.isdisjoint(principal.names):
+            raise UnauthenticatedError(DENIED)
+
+    @contextmanager
+    def admitted(self, principal: Principal) -> Iterator[Admission]:
+        """Follow what becomes of a principal while the block lasts."""
+        admission = Admission(principal)
+        self._admissions.add(admission)
+        try:
+            yield admission
+        finally:
+            self._admissions.discard(admission)
+
+    async def read(self) -> None:
+        """Look now. Raises as `Database.read` does.
+
+        What is new is found by the time of its statement, looked back at for longer than any commit takes;
+        once in that time all is read, and what is over is forgotten.
+        """
+        now = time.monotonic()
+        statement = select(_COLUMNS.name)
+        reads_all = now - self._all_read_at > _OVERLAP_SECONDS / 2
+        if reads_all:
+            statement = statement.where(_COLUMNS.expires_at > func.utc_timestamp(6))
+        else:
+            since = func.utc_timestamp(6) - text(f"INTERVAL {_OVERLAP_SECONDS} SECOND")
+            statement = statement.where(_COLUMNS.denied_at > since)
+        async with self._database.read() as connection:
+            found = frozenset((await connection.execute(statement)).scalars())
+        self._names = found if reads_all else self._names | found
+        if reads_all:
+            self._all_read_at = now
+        for admission in self._admissions:
+            admission.is_denied = admission.is_denied or not found.isdisjoint(admission.names)
+
+    async def run(self) -> None:
+        """Look each second, until cancelled."""
+        is_well = True
+        while True:
+            try:
+                await self.read()
+                is_well = True
+            except (BookstoreError, SQLAlchemyError) as error:
+                if is_well:
+                    _LOG.warning("denied tokens not read", extra={"error": str(error)})
+                is_well = False
+            await asyncio.sleep(_POLL_SECONDS)

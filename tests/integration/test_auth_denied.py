@@ -1,0 +1,286 @@
+"""Who was signed out is let in by neither service any more, whatever else their token is."""
+
+import base64
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import OperationalError
+
+from api.auth.passwords import Passwords
+from api.auth.users import add_user, find_user
+from common.database import Database, thread_engine
+from common.denied_tokens import DeniedTokens
+from common.errors import KeysUnavailableError
+from common.tokens import API, READER, SCOPES, Principal
+from grpc_reader.arrival import understand
+from grpc_reader.generations import Generations
+from grpc_reader.recorder import Recorder
+from protos.bookstore.v1.events_pb2 import WatchDeliveredEventsRequest
+from tests.attacks import ORDER, base64url
+from tests.fixtures.api import PASSWORD, Api
+from tests.fixtures.reader import make_event
+from tests.fixtures.ways_in import ACCEPTED, REFUSED, GrpcDoor, RestDoor
+from tests.waiting import eventually
+
+ANOTHER = "mule wrong capacitor"
+SECONDS = 5
+
+
+@pytest.fixture(scope="module")
+def engine(api: Api) -> Iterator[Engine]:
+    engine = thread_engine(api.settings)
+    add_user(engine, "ada", Passwords().hash(PASSWORD), list(SCOPES))
+    yield engine
+    engine.dispose()
+
+
+class Doors:
+    """Both ways in, and what they say to somebody's access token."""
+
+    def __init__(self, rest: RestDoor, reader: GrpcDoor) -> None:
+        self.rest, self.reader = rest, reader
+
+    def verdicts(self, token: str) -> tuple[str, str]:
+        return self.rest.knock(f"Bearer {token}").verdict, self.reader.knock(f"Bearer {token}").verdict
+
+    def assert_open(self, login: dict[str, Any]) -> None:
+        assert self.verdicts(login["access_token"]) == (ACCEPTED, ACCEPTED)
+
+    def assert_close(self, login: dict[str, Any]) -> None:
+        """At the API from its next answer on, at the reader within seconds."""
+        token = login["access_token"]
+        assert self.rest.knock(f"Bearer {token}").verdict == REFUSED
+        eventually(lambda: self.verdicts(token) == (REFUSED, REFUSED), within=SECONDS)
+
+
+@pytest.fixture
+def doors(rest_door: RestDoor, grpc_door: GrpcDoor, engine: Engine) -> Doors:
+    assert engine
+    return Doors(rest_door, grpc_door)
+
+
+def bearer(login: dict[str, Any]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {login['access_token']}"}
+
+
+def revoke(api: Api, token: str) -> None:
+    assert api.post("/v1/auth/revoke", {"token": token}).status_code == 200
+
+
+def refresh(api: Api, login: dict[str, Any]) -> int:
+    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+    return api.post("/v1/auth/token", form).status_code
+
+
+def test_a_revoked_access_token_goes_alone(api: Api, doors: Doors) -> None:
+    mine, other = api.login("ada"), api.login("ada")
+    doors.assert_open(mine)
+    revoke(api, mine["access_token"])
+    doors.assert_close(mine)
+    doors.assert_open(other)
+    assert refresh(api, mine) == 200
+
+
+def test_the_twin_of_a_revoked_token_is_refused_too(api: Api, doors: Doors) -> None:
+    """To each signature (r, s) there is another, (r, n - s), that is as good: the text is not the token."""
+    login = api.login("ada")
+    head, payload, tail = login["access_token"].split(".")
+    good = base64.urlsafe_b64decode(tail + "==")
+    twin = good[:32] + (ORDER - int.from_bytes(good[32:], "big")).to_bytes(32, "big")
+    other = {"access_token": f"{head}.{payload}.{base64url(twin)}"}
+    doors.assert_open(other)
+    revoke(api, login["access_token"])
+    doors.assert_close(other)
+
+
+def test_with_a_refresh_token_go_the_access_tokens_of_its_login(api: Api, doors: Doors) -> None:
+    first = api.login("ada")
+    form = {"grant_type": "refresh_token", "refresh_token": first["refresh_token"]}
+    second = api.post("/v1/auth/token", form).json()
+    other = api.login("ada")
+    revoke(api, second["refresh_token"])
+    doors.assert_close(first)
+    doors.assert_close(second)
+    doors.assert_open(other)
+
+
+def test_a_refresh_token_that_comes_twice_ends_the_access_tokens_of_its_login(api: Api, doors: Doors) -> None:
+    login = api.login("ada")
+    assert (refresh(api, login), refresh(api, login)) == (200, 400)
+    eventually(lambda: doors.verdicts(login["access_token"]) == (REFUSED, REFUSED), within=SECONDS)
+
+
+def test_signing_out_ends_all_logins_of_one_user(api: Api, doors: Doors) -> None:
+    mine, elsewhere, somebody = api.login("ada"), api.login("ada"), api.login("reader")
+    with api.client() as client:
+        answer = client.post("/v1/auth/sign-out", headers=bearer(mine))
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert client.post("/v1/auth/sign-out", headers=bearer(mine)).status_code == 401
+        assert client.post("/v1/auth/sign-out").status_code == 401
+    for login in (mine, elsewhere):
+        doors.assert_close(login)
+        assert refresh(api, login) == 400
+    doors.assert_open(somebody)
+    doors.assert_open(api.login("ada"))
+
+
+@pytest.mark.usefixtures("nobody_owes")
+def test_another_password_ends_all_logins_and_the_old_password(api: Api, doors: Doors) -> None:
+    mine, elsewhere = api.login("ada"), api.login("ada", scope="books:read")
+    change = {"current_password": PASSWORD, "new_password": ANOTHER}
+    with api.client() as client:
+        assert client.post("/v1/auth/password", json=change, headers=bearer(mine)).status_code == 204
+    for login in (mine, elsewhere):
+        doors.assert_close(login)
+        assert refresh(api, login) == 400
+    assert api.ask_token("ada").status_code == 400
+    again = api.ask_token("ada", ANOTHER)
+    assert again.status_code == 200
+    back = {"current_password": ANOTHER, "new_password": PASSWORD}
+    with api.client() as client:
+        assert client.post("/v1/auth/password", json=back, headers=bearer(again.json())).status_code == 204
+
+
+@pytest.mark.usefixtures("nobody_owes", "engine")
+@pytest.mark.parametrize(
+    ("changes", "status", "pointer"),
+    [
+        ({"current_password": "not the password"}, 422, "/current_password"),
+        ({"new_password": "short"}, 422, "/new_password"),
+        ({"new_password": "password1234"}, 422, "/new_password"),
+        ({"new_password": "x" * 129}, 422, "/new_password"),
+        ({"new_password": 123456789012}, 422, "/new_password"),
+        ({"username": "reader"}, 422, "/username"),
+    ],
+)
+def test_a_password_that_will_not_do_changes_nothing_and_is_not_repeated(
+    api: Api, changes: dict[str, Any], status: int, pointer: str
+) -> None:
+    login = api.login("ada")
+    change = {"current_password": PASSWORD, "new_password": ANOTHER, **changes}
+    with api.client() as client:
+        answer = client.post("/v1/auth/password", json=change, headers=bearer(login))
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (status, pointer)
+        assert not [each for each in change.values() if len(str(each)) > 8 and str(each) in answer.text]
+        assert client.post("/v1/auth/password", json=change).status_code == 401
+        assert client.get("/v1/books", headers=bearer(login)).status_code == 200
+    assert api.ask_token("ada").status_code == 200
+
+
+def test_a_stream_ends_before_it_tells_who_was_signed_out_of_another_event(
+    api: Api, doors: Doors, engine: Engine
+) -> None:
+    generations = Generations(engine)
+    generations.prepare()
+    generations.register("a" * 32, replacing=None)
+    recorder = Recorder(engine)
+
+    def record(version: int) -> None:
+        recorder.record([understand(make_event(900, version))], {"a" * 32})
+
+    record(1)
+    streams = {}
+    for name in ("ada", "reader"):
+        login = api.login(name)
+        streams[name] = doors.reader.reader.events.WatchDeliveredEvents(
+            WatchDeliveredEventsRequest(book_id=900),
+            metadata=[("authorization", f"Bearer {login['access_token']}")],
+        )
+        assert next(streams[name]).event.book_version == 1
+        if name == "ada":
+            revoke(api, login["refresh_token"])
+            doors.assert_close(login)
+    record(2)
+    assert next(streams["reader"]).event.book_version == 2
+    with pytest.raises(grpc.RpcError) as ended:
+        next(streams["ada"])
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    streams["reader"].cancel()
+
+
+@pytest.mark.parametrize(
+    ("resource", "verdicts"),
+    [(API, (ACCEPTED, REFUSED)), (READER, (REFUSED, ACCEPTED)), ("", (ACCEPTED, ACCEPTED))],
+)
+def test_a_token_for_one_service_opens_that_one_and_so_does_what_it_is_refreshed_to(
+    api: Api, doors: Doors, resource: str, verdicts: tuple[str, str]
+) -> None:
+    login = api.login("ada", resource=resource)
+    assert doors.verdicts(login["access_token"]) == verdicts
+    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+    again = api.post("/v1/auth/token", form).json()
+    assert doors.verdicts(again["access_token"]) == verdicts
+    revoke(api, again["access_token"])
+    eventually(lambda: doors.verdicts(again["access_token"]) == (REFUSED, REFUSED), within=SECONDS)
+
+
+def test_a_refresh_reaches_no_service_that_the_login_was_not_for(api: Api, doors: Doors) -> None:
+    assert doors
+    login = api.login("ada", resource=API)
+    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
+    answer = api.post("/v1/auth/token", {**form, "resource": READER})
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_target")
+    assert api.post("/v1/auth/token", form).status_code == 200
+
+
+@pytest.mark.parametrize("resource", ["elsewhere", "urn:bookstore:relay", f"{API} {READER}"])
+def test_a_service_that_there_is_not_is_an_invalid_target(api: Api, resource: str) -> None:
+    answer = api.ask_token(resource=resource)
+    assert (answer.status_code, answer.json()["error"]) == (400, "invalid_target")
+    assert answer.json()["type"] == "/problems/invalid-target"
+
+
+def test_a_login_that_is_under_way_keeps_the_user_from_being_changed(api: Api, engine: Engine) -> None:
+    """Or its tokens would outlive the end of all logins that comes between password and answer."""
+    assert api
+    with engine.connect() as login, engine.connect() as operator:
+        assert find_user(login, username="ada")
+        operator.execute(text("SET innodb_lock_wait_timeout = 1"))
+        with pytest.raises(OperationalError, match="Lock wait timeout"):
+            find_user(operator, username="ada", to_change=True)
+        login.rollback()
+        assert find_user(operator, username="ada", to_change=True)
+        operator.rollback()
+
+
+@pytest.mark.anyio
+async def test_until_the_list_was_read_nobody_can_be_judged(api: Api) -> None:
+    database = Database(api.settings)
+    denied = DeniedTokens(database)
+    principal = Principal("ada", frozenset(), int(time.time()) + 60, "1", frozenset({"1"}))
+    with pytest.raises(KeysUnavailableError):
+        denied.check(principal)
+    await denied.read()
+    denied.check(principal)
+    await database.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_denied_is_forgotten_when_it_is_over(
+    api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(api.settings)
+    denied = DeniedTokens(database)
+
+    def add(name: str, seconds: int) -> None:
+        with engine.begin() as connection:
+            statement = text(
+                "INSERT INTO denied_token"
+                " VALUES (:name, UTC_TIMESTAMP(6), UTC_TIMESTAMP(6) + INTERVAL :seconds SECOND)"
+            )
+            connection.execute(statement, {"name": name, "seconds": seconds})
+
+    await denied.read()
+    add("over", -1)
+    add("lasting", 3600)
+    await denied.read()
+    assert {"over", "lasting"} <= denied._names  # noqa: SLF001  what must not grow for ever
+    monkeypatch.setattr("common.denied_tokens._OVERLAP_SECONDS", 0)
+    await denied.read()
+    assert "over" not in denied._names  # noqa: SLF001  likewise
+    assert "lasting" in denied._names  # noqa: SLF001  likewise
+    await database.close()
