@@ -3,33 +3,25 @@
 import asyncio
 import contextlib
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from itertools import islice
+from bisect import bisect_right
+from collections.abc import AsyncIterator
+from operator import attrgetter
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.database import Database
 from common.errors import BookstoreError
 from grpc_reader.errors import StreamEndedError
-from grpc_reader.messages import EVENT_COLUMNS, event_message
+from grpc_reader.messages import StreamEvent
+from grpc_reader.record_pages import PAGE, STOPPING, Page, RecordPages, read_page
 from grpc_reader.tables import DeliveredEventRow
-from protos.bookstore.v1.events_pb2 import DeliveredEvent
 
-_PAGE = 200
 _POLL_SECONDS = 0.5
+# What a watcher that does not read keeps from being forgotten, and one event more.
+_SLICE_BYTES = 65_536
 _LOG = logging.getLogger(__name__)
-_COLUMNS = DeliveredEventRow.__table__.c  # type: ignore[attr-defined]
-# Built once: it is asked twice a second, and building it costs more than asking.
-_PAGE_AFTER = (
-    select(*EVENT_COLUMNS)
-    .where(_COLUMNS.position > bindparam("after"), _COLUMNS.position <= bindparam("until"))
-    .order_by(_COLUMNS.position)
-    .limit(_PAGE)
-)
-_PAGE_OF_BOOK_AFTER = _PAGE_AFTER.where(_COLUMNS.book_id == bindparam("book"))
-_NO_END = 2**63 - 1
+_POSITION = DeliveredEventRow.__table__.c.position  # type: ignore[attr-defined]  # SQLModel does not declare it
 
 
 class Follower:
@@ -37,16 +29,22 @@ class Follower:
 
     Positions become visible in order and without holes, for the recording transactions are serialised by
     the counter row: a query for what comes after a position misses nothing, and two that meet leave no gap.
-    A watcher that is further behind than `remembered` events reads pages from the database until it has
-    caught up. A slow one holds one page and delays nobody.
+    An event wakes those who wait for it and nobody else. A watcher that is further behind than what is
+    remembered, `remembered` events at least, has pages of the record until it has caught up. A slow one holds
+    a slice of 64 KiB and delays nobody.
     """
 
     def __init__(self, database: Database, *, remembered: int = 2000) -> None:
         self._database = database
-        self._recent: deque[DeliveredEvent] = deque(maxlen=remembered)
+        self._pages = RecordPages(database)
+        self._remembered = remembered
+        # All events after `_forgotten`, up to `_last`.
+        self._recent: list[StreamEvent] = []
+        self._forgotten = 0
         self._last = 0
         self._woken = asyncio.Event()
-        self._news = asyncio.Event()
+        # By the book that they wait for, 0 for any. Each is told the position before the one that came.
+        self._waiters: dict[int, set[asyncio.Future[int]]] = {}
         self._closed = False
 
     def wake(self) -> None:
@@ -56,8 +54,9 @@ class Follower:
     def close(self) -> None:
         """End `run` and, with StreamEndedError, all watchers."""
         self._closed = True
+        self._pages.close()
         self._woken.set()
-        self._tell()
+        self._tell_all()
 
     async def run(self) -> None:
         """Follow the table until `close`; other processes may record too, so it also looks unasked.
@@ -68,10 +67,10 @@ class Follower:
         while not self._closed:
             try:
                 if not started:
-                    self._last = await self._newest()
+                    self._last = self._forgotten = await self._newest()
                     started = True
-                    self._tell()
-                while await self._take_page() == _PAGE:
+                    self._tell_all()
+                while await self._take_page() == PAGE:
                     pass
                 readable = True
             except (BookstoreError, SQLAlchemyError) as error:
@@ -82,54 +81,83 @@ class Follower:
                 async with asyncio.timeout(_POLL_SECONDS):
                     await self._woken.wait()
             self._woken.clear()
+        await self._pages.finish()
 
-    async def after(self, position: int, book_id: int) -> AsyncIterator[DeliveredEvent]:
+    async def after(self, position: int, book_id: int) -> AsyncIterator[StreamEvent]:
         """Every event after `position`, of one book or, if `book_id` is 0, of all, for ever.
 
         Raises StreamEndedError when the server stops, and what `Database.read` does while catching up.
         """
-        while True:
-            news = self._news
-            if self._closed:
-                raise StreamEndedError("The server is stopping; watch again from the last position seen.")
+        while not self._closed:
             if position >= self._last:
-                await news.wait()
+                position = max(position, await self._news(book_id))
                 continue
             events, position = await self._next(position, book_id)
             for event in events:
                 yield event
+        raise StreamEndedError(STOPPING)
 
-    async def _next(self, position: int, book_id: int) -> tuple[list[DeliveredEvent], int]:
+    async def _next(self, position: int, book_id: int) -> tuple[list[StreamEvent], int]:
         """Some events after the position, and the position up to which they are complete."""
-        first = self._recent[0].position if self._recent else self._last + 1
-        if position + 1 >= first:
-            page = list(islice(self._recent, position + 1 - first, position + 1 - first + _PAGE))
-            wanted = [event for event in page if book_id in {0, event.book_id}]
-            return wanted, page[-1].position
-        end = self._last
-        found = await self._select(position, end, book_id)
-        return found, found[-1].position if len(found) == _PAGE else end
+        if position >= self._forgotten:
+            return _slice(Page(self._recent, self._last), position, book_id)
+        page = await self._pages.around(position, book_id, newest=self._last)
+        return _slice(page, position, book_id)
+
+    async def _news(self, book_id: int) -> int:
+        """Wait for the next event; the position before it."""
+        waiter = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(book_id, set())
+        waiters.add(waiter)
+        try:
+            return int(await waiter)
+        finally:
+            waiters.discard(waiter)
+            if not waiters and self._waiters.get(book_id) is waiters:
+                del self._waiters[book_id]
 
     async def _take_page(self) -> int:
-        events = await self._select(self._last, _NO_END, 0)
+        events = (await read_page(self._database, self._last)).events
         if events:
             self._recent.extend(events)
             self._last = events[-1].position
-            self._tell()
+            self._forget()
+            for event in events:
+                self._tell(event.book_id, event.position - 1)
+                self._tell(0, event.position - 1)
         return len(events)
+
+    def _forget(self) -> None:
+        surplus = len(self._recent) - self._remembered
+        # Not one by one, for those behind move up each time.
+        if surplus >= min(PAGE, self._remembered):
+            self._forgotten = self._recent[surplus - 1].position
+            del self._recent[:surplus]
 
     async def _newest(self) -> int:
         async with self._database.read() as connection:
-            return (await connection.execute(select(func.max(_COLUMNS.position)))).scalar() or 0
+            return (await connection.execute(select(func.max(_POSITION)))).scalar() or 0
 
-    async def _select(self, after: int, until: int, book_id: int) -> list[DeliveredEvent]:
-        statement, values = _PAGE_AFTER, {"after": after, "until": until}
-        if book_id:
-            statement, values = _PAGE_OF_BOOK_AFTER, {**values, "book": book_id}
-        async with self._database.read() as connection:
-            rows: Sequence[DeliveredEventRow] = (await connection.execute(statement, values)).all()  # type: ignore[assignment]
-        return [event_message(row) for row in rows]
+    def _tell(self, book_id: int, position: int) -> None:
+        for waiter in self._waiters.pop(book_id, ()):
+            if not waiter.done():
+                waiter.set_result(position)
 
-    def _tell(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+    def _tell_all(self) -> None:
+        for book_id in list(self._waiters):
+            self._tell(book_id, 0)
+
+
+def _slice(page: Page, position: int, book_id: int) -> tuple[list[StreamEvent], int]:
+    """What is wanted of the page, up to some size, and the position up to which that is all."""
+    found: list[StreamEvent] = []
+    size = 0
+    first = bisect_right(page.events, position, key=attrgetter("position"))
+    for number in range(first, len(page.events)):
+        event = page.events[number]
+        if book_id in {0, event.book_id}:
+            found.append(event)
+            size += len(event.message)
+            if size >= _SLICE_BYTES:
+                return found, event.position
+    return found, page.end

@@ -1,6 +1,7 @@
 """Books and events as protobuf messages."""
 
 from datetime import datetime
+from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,6 +11,14 @@ from grpc_reader.tables import DeliveredEventRow
 from protos.bookstore.v1 import books_pb2, events_pb2
 
 EVENT_COLUMNS = tuple(DeliveredEventRow.__table__.columns)  # type: ignore[attr-defined]  # SQLModel adds it
+
+
+class StreamEvent(NamedTuple):
+    """An event as every watcher gets it: a WatchDeliveredEventsResponse in bytes, made once for all."""
+
+    position: int
+    book_id: int
+    message: bytes
 
 
 def timestamp(moment: datetime) -> Timestamp:
@@ -44,3 +53,9 @@ def event_message(row: DeliveredEventRow) -> events_pb2.DeliveredEvent:
         record_time=timestamp(row.record_time),
         book=book_message(BookEvent.model_validate_json(row.body).data),
     )
+
+
+def stream_event(row: DeliveredEventRow) -> StreamEvent:
+    """Likewise, for streams."""
+    response = events_pb2.WatchDeliveredEventsResponse(event=event_message(row))
+    return StreamEvent(row.position, row.book_id, response.SerializeToString())

@@ -22,7 +22,7 @@ from common.schema import await_known_schema
 from grpc_reader.authentication import Authentication
 from grpc_reader.book_service import BookService
 from grpc_reader.consumer import Consumer
-from grpc_reader.event_service import EventService
+from grpc_reader.event_service import EventService, add_event_service
 from grpc_reader.follower import Follower
 from grpc_reader.gaps import Gaps
 from grpc_reader.health import HealthServer, listen
@@ -31,7 +31,7 @@ from grpc_reader.keys import RemoteKeys
 from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
 from grpc_reader.settings import ReaderSettings
-from protos.bookstore.v1 import books_pb2_grpc, events_pb2_grpc
+from protos.bookstore.v1 import books_pb2_grpc
 from protos.bookstore.v1.books_pb2 import DESCRIPTOR as BOOKS
 from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 
@@ -67,9 +67,9 @@ def grpc_server(  # noqa: PLR0913  what it is made of
         ],
         maximum_concurrent_rpcs=limits.grpc_max_calls + limits.grpc_max_watchers + _SPARE_CALLS,
     )
-    books, events = BookService(database, cache), EventService(database, follower)
+    books = BookService(database, cache)
     books_pb2_grpc.add_BookServiceServicer_to_server(books, server)  # type: ignore[no-untyped-call]  # generated
-    events_pb2_grpc.add_EventServiceServicer_to_server(events, server)  # type: ignore[no-untyped-call]
+    add_event_service(EventService(database, follower), server)
     return server
 
 
