@@ -40,6 +40,7 @@ DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08
 LOGIN = {"grant_type": "password", "username": "writer", "password": PASSWORD}
 PASSWORDS = {"current_password": PASSWORD, "new_password": PASSWORD}
 JSON, CSV = {"Content-Type": "application/json"}, {"Content-Type": "text/csv"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
 HEADER = b"title,author,publication_date"
 LOST = "/v1/books/9223372036854775807"
 
@@ -185,6 +186,7 @@ def is_described(name: str, answer: httpx.Response) -> bool:
         ("POST /v1/books:import", "/v1/books:import", {"content": b"", "headers": CSV}, 422),
         ("POST /v1/books:import", "/v1/books:import", {"content": b""}, 415),
         ("POST /v1/books:import", "/v1/books:import", {"content": HEADER, "headers": CSV}, 200),
+        ("POST /v1/books:import", "/v1/books:import", {"content": b"", "headers": NDJSON}, 200),
         ("GET /v1/books:export", "/v1/books:export", {"headers": {"Accept": "image/png"}}, 406),
         ("POST /v1/auth/token", "/v1/auth/token", {"data": LOGIN}, 200),
         ("POST /v1/auth/token", "/v1/auth/token", {"data": {**LOGIN, "password": "no"}}, 400),

@@ -1,4 +1,4 @@
-"""The import over HTTP; how CSV is read is told by tests/property/test_csv_rows.py."""
+"""The import over HTTP; how rows are read is told by tests/property/test_csv_rows.py and test_ndjson_rows.py."""
 
 import socket
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from tests.waiting import eventually
 
 PATH = "/v1/books:import"
 CSV = {"Content-Type": "text/csv"}
+NDJSON = {"Content-Type": "application/x-ndjson"}
 HEADER = b"title,author,publication_date\n"
 DUNE = b"Dune,Frank Herbert,1965-08-01\n"
 BAD = b"Dune,Frank Herbert,1965-8-1\n"
@@ -177,7 +178,7 @@ def test_another_media_type_is_415(writer: httpx.Client, ledger: Ledger, media_t
     with ledger.grows():
         answer = writer.post(PATH, content=HEADER + DUNE, headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
-    assert "text/csv" in answer.json()["detail"]
+    assert answer.json()["detail"] == "Send the rows as text/csv or application/x-ndjson."
 
 
 @pytest.mark.parametrize(
@@ -213,6 +214,31 @@ def test_a_charset_that_rows_are_not_read_in_is_415(
         answer = writer.post(PATH, content=HEADER + DUNE, headers={"Content-Type": f"text/csv; {parameters}"})
     assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
     assert "UTF-8" in answer.json()["detail"]
+
+
+def test_lines_of_ndjson_are_books_and_events_or_reported_by_their_number(
+    writer: httpx.Client, ledger: Ledger
+) -> None:
+    dune = b'{"title":"Dune","author":"Frank Herbert","publication_date":"1965-08-01"}\n'
+    lines = [dune, b"\r\n", b"[]\n", b'{"\\ud800":1}\n', dune.replace(b"\n", b"\r\n"), dune.rstrip()]
+    with ledger.grows(books=3, events=3):
+        answer = writer.post(PATH, content=b"".join(lines), headers=NDJSON)
+    assert answer.status_code == 200
+    found = answer.json()
+    assert (found["accepted"], found["rejected"]) == (3, 2)
+    assert [error["line"] for error in found["errors"]] == [3, 4]
+
+
+def test_what_is_exported_as_ndjson_can_be_imported_again_as_new_books(
+    writer: httpx.Client, ledger: Ledger
+) -> None:
+    imported(writer, HEADER + '"Two\nlines",🎈,9999-12-31\n'.encode())
+    whole = writer.get("/v1/books:export", headers={"Accept": "application/x-ndjson"}).content
+    count = whole.count(b"\n")
+    with ledger.grows(books=count, events=count):
+        assert writer.post(PATH, content=whole, headers=NDJSON).json() == report(count)
+    last, *_ = writer.get("/v1/books?sort=-id&limit=1").json()["items"]
+    assert (last["title"], last["author"], last["version"]) == ("Two\nlines", "🎈", 1)
 
 
 @pytest.mark.parametrize(("batches", "kind"), [(0, "contended"), (1, "outcome-unknown")])
