@@ -111,6 +111,7 @@ SIGNED_IN = (errors.UnauthenticatedError, errors.KeysUnavailableError)
 ACCESS = (*SIGNED_IN, errors.MissingScopeError)
 BODY = (400, 413, 415)
 READING = (errors.ContendedError, errors.DatabaseUnavailableError)
+KEYED = (errors.KeyReusedError, errors.RequestInWorkError)
 WRITING = (*READING, errors.OutcomeUnknownError)
 # Any call may meet a fault of ours, or be cut short by the end of the server.
 ANY = (500, errors.OutcomeUnknownError)

@@ -72,7 +72,11 @@ class KnownAddressRow(SQLModel, table=True):
 
 
 class IdempotencyKeyRow(SQLModel, table=True):
-    """That a user's request with this key was done, and the book that its answer was made of, as JSON."""
+    """That a user's request with this key was done, and the book that its answer was made of, as JSON.
+
+    Or how far an import has come, likewise, and in how many steps; `created_at` is when
+    it last went on.
+    """
 
     __tablename__ = "idempotency_key"
     __table_args__ = (
@@ -85,3 +89,4 @@ class IdempotencyKeyRow(SQLModel, table=True):
     fingerprint: str = Field(sa_column=ascii_column(64))
     answer: str = Field(sa_column=body_column())
     created_at: datetime = Field(sa_type=UtcDateTime)
+    import_steps: int | None = Field(default=None, sa_type=BigInteger)

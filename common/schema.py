@@ -9,7 +9,7 @@ from common.database import transaction
 from common.errors import DatabaseUnavailableError, StartError
 from common.retry import retry
 
-SCHEMA_REVISION = "0005"
+SCHEMA_REVISION = "0006"
 _LOG = logging.getLogger(__name__)
 MIGRATE = "run `python -m alembic -c setup.cfg upgrade head` with this version of the code"
 

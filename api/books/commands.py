@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from api import outbox
 from api.books import idempotency
 from api.books.idempotency import RequestKey
+from api.books.import_progress import Step, advance
 from api.statements import Statement
 from common.books import Book, NewBook
 from common.database import RETRY_SECONDS, Database
@@ -51,10 +52,18 @@ async def add_book(
 
 
 @_again
-async def add_books(database: Database, new_books: Sequence[NewBook], traceparent: str) -> list[Book]:
-    """Store all the books and their events, or none of them."""
+async def add_books(
+    database: Database, new_books: Sequence[NewBook], traceparent: str, step: Step | None = None
+) -> list[Book]:
+    """Store all the books and their events, and how far that brings an import, or nothing of it.
+
+    RequestInWorkError when another request has gone on with the import.
+    """
     now = datetime.now(UTC)
     async with database.begin() as transaction:
+        await advance(transaction, step)
+        if not new_books:
+            return []
         first_id = await _insert(transaction, new_books, now)
         increment = text("SELECT @@auto_increment_increment")
         stride: int = (await transaction.execute(increment)).scalar_one()

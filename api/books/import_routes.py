@@ -3,20 +3,20 @@
 from collections.abc import AsyncIterator, Callable
 from email.message import Message
 
-from fastapi import APIRouter, Depends, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 
 from api import problems
-from api.auth.dependencies import requires
 from api.books import commands
-from api.books.changes import ServicesOf
+from api.books.changes import AdditionOf, Change
 from api.books.csv_rows import CsvRows
+from api.books.idempotency import RequestKey
+from api.books.import_progress import Body, Progress, Step, progress_of
 from api.books.import_report import ImportReport
 from api.books.ndjson_rows import NdjsonRows
-from api.books.rows import RowReader, rows_of
-from api.services import Services
-from api.traces import traceparent_of
+from api.books.request_keys import REPLAYED, REPLAYED_HEADER
+from api.books.rows import Row, RowReader, rows_of
 from common.books import NewBook
-from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError, Violation
+from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError, RequestInWorkError
 
 ROWS_PER_TRANSACTION = 500
 IMPORT_PATH = "/v1/books:import"
@@ -29,21 +29,16 @@ _NDJSON_EXAMPLE = '{"title":"Dune","author":"Frank Herbert","publication_date":"
 router = APIRouter(tags=["books"])
 
 
-async def _without_key(request: Request) -> None:
-    """Whoever sends a key believes that a repeat is done once; here it would store all rows again."""
-    if "idempotency-key" in request.headers:
-        sentence = "is not taken by an import, whose rows a repeat would store again; leave it out"
-        raise InvalidInputError(Violation("/header/idempotency-key", sentence))
-
-
 @router.post(
     IMPORT_PATH,
     operation_id="importBooks",
     summary="Import books",
     response_model=ImportReport,
-    dependencies=[Depends(requires("books:write")), Depends(_without_key)],
     response_description="What became of the rows.",
-    responses=problems.responses(*problems.ACCESS, 415, InvalidInputError, *problems.WRITING),
+    responses={
+        200: {"headers": REPLAYED_HEADER},
+        **problems.responses(*problems.ACCESS, 415, InvalidInputError, *problems.KEYED, *problems.WRITING),
+    },
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -57,32 +52,85 @@ async def _without_key(request: Request) -> None:
         }
     },
 )
-async def import_books(request: Request, services: ServicesOf) -> Response:
+async def import_books(asked: AdditionOf) -> Response:
     """Store the rows of a file of any length, and announce each book.
 
     CSV has the header `title,author,publication_date`. NDJSON has an object with these members in each line;
     what else an export tells of a book is left out of account, for each row is a new book. Rows that cannot
-    be stored are reported and stop no other. When the answer is `outcome-unknown`, rows of the batches before
-    it have been stored already; the detail says how many are for certain.
+    be stored are reported and stop no other.
+
+    When the answer is `outcome-unknown`, rows of the batches before it have been stored already; the detail
+    says how many are for certain. With an `Idempotency-Key` the same body can be sent again then, and the
+    import goes on where it ended: what is stored is compared and not stored again. The report is that of the
+    whole.
     """
-    reader = _reader_of(request.headers.get("content-type", ""))
-    report = ImportReport(errors=[])
-    batch: list[NewBook] = []
-    async for row in rows_of(_body(request), reader):
+    media_type = _media_type(asked.request.headers.get("content-type", ""))
+    work = await _Import.begin(asked, media_type)
+    async for row in rows_of(_body(asked.request), _READERS[media_type]()):
+        await work.take(row)
+    replayed = await work.end()
+    return Response(work.report.model_dump_json(), headers=replayed, media_type="application/json")
+
+
+class _Import:
+    """Stores rows as they come, many in one transaction, together with how far they bring the import."""
+
+    def __init__(self, asked: Change, key: RequestKey | None, earlier: Progress | None) -> None:
+        self.report = ImportReport(errors=[]) if earlier is None else earlier.report.model_copy(deep=True)
+        self._asked = asked
+        self._key = key
+        self._stored = earlier
+        self._body = Body(earlier)
+        self._batch: list[NewBook] = []
+
+    @classmethod
+    async def begin(cls, asked: Change, media_type: str) -> "_Import":
+        """Go on where the import of this key ended; KeyReusedError when the key is another request's."""
+        key = asked.request_key(media_type)
+        return cls(asked, key, None if key is None else await progress_of(asked.services.database, key))
+
+    async def take(self, row: Row) -> None:
+        """Store it, or report it, if that is not done; KeyReusedError when there was another before."""
+        if not self._body.is_news(row):
+            return
         if row.reason:
-            report.reject(row)
-        if row.book is None:
-            continue
-        batch.append(row.book)
-        if len(batch) == ROWS_PER_TRANSACTION:
-            await _store(services, batch, report, request)
-            batch = []
-    if batch:
-        await _store(services, batch, report, request)
-    return Response(report.model_dump_json(), media_type="application/json")
+            self.report.reject(row)
+        if row.book is not None:
+            self._batch.append(row.book)
+            if len(self._batch) == ROWS_PER_TRANSACTION:
+                await self._store(done=False)
+
+    async def end(self) -> dict[str, str]:
+        """Store what is left. The header that says whether all was stored before."""
+        self._body.end()
+        if self._stored is not None and self._stored.done:
+            return {REPLAYED: "true"}
+        if self._batch or self._key is not None:
+            await self._store(done=True)
+        return {}
+
+    async def _store(self, *, done: bool) -> None:
+        report = self.report.model_copy(update={"accepted": self.report.accepted + len(self._batch)})
+        progress = self._body.progress(report, done=done)
+        step = None if self._key is None else Step(self._key, self._stored, progress)
+        try:
+            await commands.add_books(
+                self._asked.services.database, self._batch, self._asked.traceparent, step
+            )
+        except RequestInWorkError:
+            raise
+        except BookstoreError as error:
+            if not self.report.accepted:
+                raise
+            # Each other answer would say that nothing was changed, and the client would send all rows again.
+            sentence = "look what else is" if step is None else "send it again with the same Idempotency-Key"
+            detail = f"The first {self.report.accepted} good rows are stored for certain; {sentence}. {error}"
+            raise OutcomeUnknownError(detail) from error
+        self._asked.services.doorbell.ring()
+        self.report.accepted, self._stored, self._batch = report.accepted, progress, []
 
 
-def _reader_of(content_type: str) -> RowReader:
+def _media_type(content_type: str) -> str:
     """The parameter `charset` of RFC 7111, section 5.1; without it the rows are UTF-8 as well."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in _READERS:
@@ -92,23 +140,10 @@ def _reader_of(content_type: str) -> RowReader:
     parameters = header.get_params(failobj=[])
     if any(name == "charset" and str(value).lower() not in _CHARSETS for name, value in parameters):
         raise HTTPException(415, f"Send the rows as {_MEDIA_TYPES} in UTF-8; no other charset is read.")
-    return _READERS[media_type]()
+    return media_type
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:
     async for piece in request.stream():
         if piece:
             yield piece
-
-
-async def _store(services: Services, batch: list[NewBook], report: ImportReport, request: Request) -> None:
-    try:
-        await commands.add_books(services.database, batch, traceparent_of(request))
-    except BookstoreError as error:
-        if not report.accepted:
-            raise
-        # Each other answer would say that nothing was changed, and the client would send all rows again.
-        detail = f"The first {report.accepted} good rows are stored for certain; look what else is. {error}"
-        raise OutcomeUnknownError(detail) from error
-    services.doorbell.ring()
-    report.accepted += len(batch)

@@ -21,8 +21,6 @@ from common.errors import (
     BookNotFoundError,
     ConditionRequiredError,
     InvalidInputError,
-    KeyReusedError,
-    RequestInWorkError,
     StaleVersionError,
 )
 
@@ -37,7 +35,7 @@ BookId = Annotated[
 _ETAG_HEADER = {
     "ETag": {"description": "The version, quoted.", "schema": {"type": "string", "examples": ['"1"']}}
 }
-_ADDING = (*problems.ACCESS, InvalidInputError, KeyReusedError, RequestInWorkError, *problems.WRITING)
+_ADDING = (*problems.ACCESS, InvalidInputError, *problems.KEYED, *problems.WRITING)
 _CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError, ConditionRequiredError)
 
 

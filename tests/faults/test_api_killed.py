@@ -88,6 +88,36 @@ def test_api_killed_during_an_import_has_stored_whole_batches(
     system.start("api")
 
 
+def test_import_that_is_sent_again_after_each_death_of_the_api_has_stored_every_line_once(
+    system: System, token: str, admin: Engine
+) -> None:
+    before, key = assert_whole(admin), "an import"
+    rows = (
+        "title,author,publication_date\n" + "".join(f"{n},killed,2000-01-01\n" for n in range(ROWS))
+    ).encode()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/csv", "Idempotency-Key": key}
+    with ThreadPoolExecutor() as pool, httpx.Client(base_url=system.api_url, timeout=60) as client:
+        post = partial(client.post, "/v1/books:import", content=rows, headers=headers)
+        stored = before
+        for _ in range(2):
+            answer = pool.submit(post)
+            eventually(lambda at=stored: assert_whole(admin) > at)  # type: ignore[misc]
+            kill(system.services["api"])
+            with pytest.raises(httpx.TransportError):
+                answer.result()
+            stored = assert_whole(admin)
+            assert stored < before + ROWS
+            system.start("api")
+        last, repeated = post(), post()
+    assert last.json() == repeated.json() == {"accepted": ROWS, "rejected": 0, "errors": []}
+    assert ("idempotent-replayed" in last.headers, repeated.headers["idempotent-replayed"]) == (False, "true")
+    # One event for each book, and one book for each line.
+    assert assert_whole(admin) == before + ROWS
+    with admin.connect() as connection:
+        query = text("SELECT title FROM book WHERE author = 'killed' ORDER BY id")
+        assert connection.execute(query).scalars().all() == [str(number) for number in range(ROWS)]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
 def test_database_killed_under_load_loses_and_halves_nothing_and_the_api_goes_on_by_itself(
     system: System, token: str, stack: Stack, number: signal.Signals, admin: Engine

@@ -1,4 +1,4 @@
-"""The import over HTTP; how rows are read is told by tests/property/test_csv_rows.py and test_ndjson_rows.py."""
+"""The import over HTTP; how rows are read is told by tests/property/test_csv_rows.py and its neighbour."""
 
 import socket
 from collections.abc import Iterator
@@ -32,15 +32,6 @@ def imported(writer: httpx.Client, content: bytes | Iterator[bytes]) -> dict[str
 
 def report(accepted: int) -> dict[str, Any]:
     return {"accepted": accepted, "rejected": 0, "errors": []}
-
-
-def test_an_import_refuses_the_key_that_would_promise_to_store_each_row_once(
-    writer: httpx.Client, ledger: Ledger
-) -> None:
-    with ledger.grows():
-        answer = writer.post(PATH, content=HEADER + DUNE, headers={**CSV, "Idempotency-Key": "once"})
-    assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-input")
-    assert answer.json()["errors"][0]["pointer"] == "/header/idempotency-key"
 
 
 @pytest.mark.parametrize(
