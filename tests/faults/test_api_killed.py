@@ -91,7 +91,7 @@ def test_api_killed_during_an_import_has_stored_whole_batches(
 def test_import_that_is_sent_again_after_each_death_of_the_api_has_stored_every_line_once(
     system: System, token: str, admin: Engine
 ) -> None:
-    before, key = assert_whole(admin), "an import"
+    before, key = assert_whole(admin), "an-import"
     rows = (
         "title,author,publication_date\n" + "".join(f"{n},killed,2000-01-01\n" for n in range(ROWS))
     ).encode()
