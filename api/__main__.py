@@ -17,7 +17,7 @@ from pathlib import Path
 
 from api.app import openapi_document
 from api.auth import key_commands, user_commands
-from api.import_client import import_file
+from api.import_client import FORMATS, import_file
 from api.serving import serve
 from common.errors import BookstoreError, StartError
 
@@ -31,11 +31,14 @@ def _parser() -> argparse.ArgumentParser:
     key_commands.add_parsers(commands)
     send = commands.add_parser(
         "import",
-        help="send a CSV file of books to the running API",
+        help="send a file of books to the running API",
         description="The API is at API_URL (default http://127.0.0.1:8000). The login is BOOKSTORE_TOKEN,"
-        " or DEMO_USERNAME and DEMO_PASSWORD.",
+        " or DEMO_USERNAME and DEMO_PASSWORD. What ends early is sent again and goes on.",
     )
-    send.add_argument("file", type=Path, metavar="FILE.csv", help="title,author,publication_date")
+    send.add_argument("file", type=Path, metavar="FILE", help="CSV (title,author,publication_date) or NDJSON")
+    send.add_argument("--format", choices=list(FORMATS), help="otherwise by the end of the file's name")
+    send.add_argument("--idempotency-key", metavar="KEY", help="go on with an import that ended early")
+    send.add_argument("--retries", type=int, choices=range(100), default=5, metavar="N", help="by default 5")
     return parser
 
 
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
             return 0
         if chosen.command == "import":
-            return import_file(chosen.file)
+            return import_file(chosen.file, chosen.format, chosen.idempotency_key, chosen.retries)
         done: int = chosen.run(chosen)
     except (StartError, BookstoreError) as error:
         print(error, file=sys.stderr)

@@ -4,15 +4,18 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import SplitResult, urlencode, urlsplit
+from uuid import uuid4
 
 from pydantic import AnyHttpUrl, SecretStr, ValidationError
 
 from common.errors import StartError
+from common.retry import retry
 from common.settings import AccessToken, Settings, explain
 from common.terminal import printable
 
@@ -20,6 +23,10 @@ _TIMEOUT_SECONDS = 300
 _BLOCK_BYTES = 64 * 1024
 _BAR_WIDTH = 40
 _REFUSED_WHOLE = frozenset({400, 413, 415, 422})
+# The last two are said by proxies.
+_PASSING = frozenset({409, 503, 502, 504})
+_RETRY_SECONDS = 2
+FORMATS = {"csv": "text/csv", "ndjson": "application/x-ndjson", "jsonl": "application/x-ndjson"}
 
 
 class ImportSettings(Settings):
@@ -51,35 +58,76 @@ class _Progress:
         return block
 
 
-def import_file(file: Path) -> int:
+class _TryAgainError(Exception):
+    """What may be over in a moment; sent again under the same key, the import goes on where it ended."""
+
+
+def media_type_of(file: Path, form: str | None) -> str:
+    """By `form`, a key of FORMATS, or the end of the file's name; StartError when neither says it."""
+    found = FORMATS.get(form or file.suffix.lower().removeprefix("."))
+    if found is None:
+        raise StartError(f"Say with --format what {file} is: {' or '.join(FORMATS)}.")
+    return found
+
+
+def import_file(file: Path, form: str | None = None, key: str | None = None, retries: int = 5) -> int:
     """0 when the API took the file, rejected rows or not (they are listed); 2 when it refused it whole.
 
-    StartError when the file cannot be read, or the API does not answer or does not let us in.
+    It is sent again up to `retries` times, under one key, while the API is away or busy. StartError when the
+    file cannot be read, or the API does not answer or does not let us in; it tells the key to go on with.
     """
     try:
         settings = ImportSettings()
     except ValidationError as error:
         raise explain(error) from None
     url = urlsplit(str(settings.api_url))
+    media_type, key = media_type_of(file, form), key or str(uuid4())
+    if not file.is_file():
+        raise StartError(f"There is no file {file}.")
+    with _reaching(f"Cannot send {file} to {url.geturl()}"):
+        _token(settings, url)  # What cannot begin is told at once.
+    headers = {"Content-Type": media_type, "Idempotency-Key": key}
+    send = retry(retries + 1, _RETRY_SECONDS, (_TryAgainError, OSError, HTTPException))(_send)
     try:
-        with file.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
-            token = _token(settings, url)
-            progress = _Progress(opened, size, shown=sys.stderr.isatty())
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "text/csv",
-                "Content-Length": str(size),
-            }
-            status, answer = _post(url, "/v1/books:import", progress, headers)
-            if progress.shown:
-                sys.stderr.write("\n")
-    except FileNotFoundError:
-        raise StartError(f"There is no file {file}.") from None
+        with _reaching(f"Cannot send {file} to {url.geturl()}"):
+            status, answer = send(settings, url, file, headers)
+        return _report(status, answer)
+    except _TryAgainError as error:
+        raise StartError(f"The import ended early: {error} {_go_on(key)}") from None
+    except StartError as error:
+        raise StartError(f"{error} {_go_on(key)}") from None
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\n{_go_on(key)}\n")
+        raise
+
+
+def _go_on(key: str) -> str:
+    return f"To go on where it ended, add --idempotency-key {key}."
+
+
+@contextlib.contextmanager
+def _reaching(what: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, HTTPException) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise StartError(f"Cannot send {file} to {url.geturl()}: {reason}.") from None
-    return _report(status, answer)
+        raise StartError(f"{what}: {reason}.") from None
+
+
+def _send(
+    settings: ImportSettings, url: SplitResult, file: Path, headers: dict[str, str]
+) -> tuple[int, dict[str, Any]]:
+    # A token lasts for minutes, an import for as long as it takes.
+    headers = {**headers, "Authorization": f"Bearer {_token(settings, url)}"}
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        progress = _Progress(opened, size, shown=sys.stderr.isatty())
+        status, answer = _post(url, "/v1/books:import", progress, {**headers, "Content-Length": str(size)})
+        if progress.shown:
+            sys.stderr.write("\n")
+    if status in _PASSING:
+        raise _TryAgainError(_detail(status, answer))
+    return status, answer
 
 
 def _token(settings: ImportSettings, url: SplitResult) -> str:
