@@ -1,8 +1,8 @@
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from common.settings import (
     BrokerSettings,
@@ -12,6 +12,7 @@ from common.settings import (
     ProcessSettings,
     Settings,
 )
+from common.tls import ServerTls
 
 NotNegative = Annotated[timedelta, Field(ge=timedelta(0))]
 
@@ -28,7 +29,7 @@ class ApiSettings(KeySettings, DatabaseSettings, BrokerSettings, CacheSettings, 
 
     `body_max_bytes` bounds every body but that of the import, which is streamed. `if_match_required` refuses
     changes that do not say which version of the book they mean. `hsts_seconds` is for who serves over TLS
-    alone.
+    alone. With a certificate the API itself serves TLS, and nothing else on its port.
     """
 
     api_port: Port = 8000
@@ -39,3 +40,16 @@ class ApiSettings(KeySettings, DatabaseSettings, BrokerSettings, CacheSettings, 
     body_max_bytes: PositiveInt = 64 * 1024
     if_match_required: bool = False
     hsts_seconds: NonNegativeInt = 0
+    api_tls_certificate: Path | None = None
+    api_tls_key: Path | None = None
+    api_tls_client_ca: Path | None = None
+
+    @property
+    def api_tls(self) -> ServerTls:
+        """How the API listens."""
+        return ServerTls("API_TLS", self.api_tls_certificate, self.api_tls_key, self.api_tls_client_ca)
+
+    @model_validator(mode="after")
+    def _api_files(self) -> Self:
+        self.api_tls.context()
+        return self

@@ -1,5 +1,7 @@
+import ssl
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from kombu import Connection, Exchange
 from kombu.exceptions import OperationalError
@@ -38,4 +40,16 @@ def broker_connection(
     }
     if on_blocked and on_unblocked:
         options |= {"on_blocked": on_blocked, "on_unblocked": on_unblocked}
-    return Connection(url, heartbeat=HEARTBEAT_SECONDS, connect_timeout=3, transport_options=options)
+    parts = urlsplit(url)
+    return Connection(
+        url,
+        heartbeat=HEARTBEAT_SECONDS,
+        connect_timeout=3,
+        transport_options=options,
+        ssl=settings.broker_tls.amqp_options(parts.hostname or "") if parts.scheme == "amqps" else False,
+    )
+
+
+def has_unread(connection: Any) -> bool:  # noqa: ANN401  py-amqp has no types
+    """Whether TLS holds bytes that it has taken off the socket: select() does not know of them."""
+    return isinstance(connection.sock, ssl.SSLSocket) and connection.sock.pending() > 0

@@ -8,15 +8,21 @@ book's place; the fill succeeds only while that token stands, and an eviction re
 
 import logging
 import secrets
+import ssl
 from dataclasses import dataclass
+from typing import Any
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection
+from redis.connection import SSLConnection as BlockingSSLConnection
 from redis.exceptions import RedisError
 
 from common import fault_points
 from common.books import Book
 from common.settings import CacheSettings
+from common.tls import ClientTls
 
 TICKET_KEY = "bookstore:ticket"
 TICKET_SECONDS = 3.0
@@ -76,6 +82,44 @@ class Vacancy:
     token: str
 
 
+class _Tls(SSLConnection):
+    """With our context: that of the library trusts the system's CAs beside the given one."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401  the library's own
+        super().__init__(**options)
+        self.ssl_context.context = tls
+
+
+class _BlockingTls(BlockingSSLConnection):
+    """Likewise."""
+
+    def __init__(self, *, tls: ssl.SSLContext, **options: Any) -> None:  # noqa: ANN401  the library's own
+        super().__init__(**options)
+        self._tls = tls
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> ssl.SSLSocket:  # noqa: ANN401  as inherited
+        return self._tls.wrap_socket(sock, server_hostname=self.host)
+
+
+def thread_redis(url: SecretStr, tls: ClientTls, **options: Any) -> BlockingRedis:  # noqa: ANN401  the library's
+    """A client for a thread; with a `rediss` address it verifies as all do."""
+    text = url.get_secret_value()
+    if not text.startswith("rediss:"):
+        return BlockingRedis.from_url(text, **options)
+    redis = BlockingRedis.from_url(text, tls=tls.context(), **options)
+    redis.connection_pool.connection_class = _BlockingTls
+    return redis
+
+
+def _loop_redis(settings: CacheSettings, **options: Any) -> Redis:  # noqa: ANN401  the library's
+    text = settings.cache_url.get_secret_value()
+    if not text.startswith("rediss:"):
+        return Redis.from_url(text, **options)
+    redis = Redis.from_url(text, tls=settings.cache_tls.context(), **options)
+    redis.connection_pool.connection_class = _Tls
+    return redis
+
+
 def entry_key(generation: str, book_id: int) -> str:
     """Where a book stands in a generation of keys."""
     return f"bookstore:book:{generation}:{book_id}"
@@ -85,8 +129,8 @@ class BookCache:
     """Look up, fill, evict. None raises, or takes over a tenth of a second when Redis is down."""
 
     def __init__(self, settings: CacheSettings) -> None:
-        self._redis = Redis.from_url(
-            settings.cache_url.get_secret_value(),
+        self._redis = _loop_redis(
+            settings,
             decode_responses=True,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,

@@ -14,8 +14,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from common.abandoned import AbandonedReads
 from common.driver_errors import translate
 from common.errors import StartError
-from common.settings import DatabaseSettings
+from common.settings import NO_TLS_IN_URL, DatabaseSettings
 from common.time_limits import heed_limits, limit_selects, session_limit
+from common.tls import ClientTls
 
 # The deadlines of a request (docs/adr/0013), in seconds. Who finds no free connection is not tried again,
 # because by then RETRY_SECONDS have passed; a lock is waited for twice.
@@ -44,11 +45,17 @@ def driver_url(settings: DatabaseSettings, driver: str) -> URL:
         raise StartError("DATABASE_URL is not a URL: write mysql://user:password@host:port/name.") from None
     if url.get_backend_name() not in {"mysql", "mariadb"} or not url.host or not url.database:
         raise StartError("DATABASE_URL must look like mysql://user:password@host:port/name.")
+    if any(name.startswith("ssl") for name in url.query):
+        raise StartError(f"DATABASE_URL {NO_TLS_IN_URL}.")
     return url.set(drivername=f"mysql+{driver}").update_query_dict({"charset": "utf8mb4"})
 
 
-def _options(pool_size: int, isolation: str) -> dict[str, Any]:
+def _options(pool_size: int, isolation: str, tls: ClientTls) -> dict[str, Any]:
     # Every use of a connection ends its own transaction, so the pool need not pay a ROLLBACK round trip.
+    arguments: dict[str, Any] = {"connect_timeout": CONNECT_SECONDS, "init_command": _ON_CONNECT}
+    if tls.given:
+        # A context, and not single options, makes both drivers refuse a server that has no TLS.
+        arguments["ssl"] = tls.context()
     return {
         "isolation_level": isolation,
         "pool_size": pool_size,
@@ -57,7 +64,7 @@ def _options(pool_size: int, isolation: str) -> dict[str, Any]:
         "pool_recycle": 1800,
         "pool_reset_on_return": None,
         "skip_autocommit_rollback": True,
-        "connect_args": {"connect_timeout": CONNECT_SECONDS, "init_command": _ON_CONNECT},
+        "connect_args": arguments,
     }
 
 
@@ -69,11 +76,11 @@ class Database:
     """
 
     def __init__(self, settings: DatabaseSettings, *, pool_size: int = 16) -> None:
-        url = driver_url(settings, "asyncmy")
-        self._writes = _impatient_engine(url, _options(pool_size, "READ COMMITTED"), _IMPATIENT)
+        url, tls = driver_url(settings, "asyncmy"), settings.database_tls
+        self._writes = _impatient_engine(url, _options(pool_size, "READ COMMITTED", tls), _IMPATIENT)
         # A statement whose connection was cut would otherwise go on until it has its answer.
         limited = _IMPATIENT + session_limit(WORK_SECONDS)
-        self._reads = _impatient_engine(url, _options(pool_size, "AUTOCOMMIT"), limited)
+        self._reads = _impatient_engine(url, _options(pool_size, "AUTOCOMMIT", tls), limited)
         heed_limits(self._reads)
         self._abandoned = AbandonedReads(self.read)
 
@@ -265,7 +272,8 @@ def thread_engine(  # noqa: PLR0913  each bounds something of its own
     locks no longer than a request does. With `idle_timeout` the server ends a connection that is idle for so
     many seconds, and undoes its transaction; one that waits in the pool is replaced before that.
     """
-    options = _options(pool_size, "AUTOCOMMIT" if autocommit else "READ COMMITTED")
+    isolation = "AUTOCOMMIT" if autocommit else "READ COMMITTED"
+    options = _options(pool_size, isolation, settings.database_tls)
     options["connect_args"] |= {"read_timeout": read_timeout, "write_timeout": read_timeout}
     if impatient:
         options["connect_args"]["init_command"] = _IMPATIENT

@@ -8,6 +8,7 @@ from sqlalchemy.exc import ProgrammingError
 from common.database import transaction
 from common.errors import DatabaseUnavailableError, StartError
 from common.retry import retry
+from common.tls import why_refused
 
 SCHEMA_REVISION = "0006"
 _LOG = logging.getLogger(__name__)
@@ -46,7 +47,12 @@ def _check_patiently(
     try:
         # A server that is silent makes each try as long as the engine's time-out.
         retry(times=times, delay=delay, exceptions=exceptions, within=times * delay)(_check)(engine)
-    except DatabaseUnavailableError:
+    except DatabaseUnavailableError as error:
+        if reason := why_refused(error):
+            raise StartError(
+                f"The certificate of the database is refused ({reason}):"
+                " check DATABASE_TLS_CA, and that DATABASE_URL has the name that the certificate is for."
+            ) from None
         raise StartError(
             "The database does not answer: check DATABASE_URL and that the server runs."
         ) from None

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AnyHttpUrl, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -14,6 +15,7 @@ from pydantic_settings import (
 )
 
 from common.errors import StartError
+from common.tls import ClientTls
 
 
 def _sendable(token: SecretStr) -> SecretStr:
@@ -25,6 +27,10 @@ def _sendable(token: SecretStr) -> SecretStr:
 
 # Whatever else would be refused by the libraries that send it, in words that are not for people.
 AccessToken = Annotated[SecretStr, AfterValidator(_sendable)]
+
+
+# There, libraries would let it switch verification off.
+NO_TLS_IN_URL = "must not have ssl options in it; set the variables with _TLS_ instead"
 
 
 def _address(schemes: Collection[str], example: str) -> AfterValidator:
@@ -39,6 +45,8 @@ def _address(schemes: Collection[str], example: str) -> AfterValidator:
             raise ValueError(sentence) from None
         if not known:
             raise ValueError(sentence)
+        if any(name.startswith("ssl") for name, _ in parse_qsl(found.query, keep_blank_values=True)):
+            raise ValueError(NO_TLS_IN_URL)
         return url
 
     return AfterValidator(check)
@@ -83,21 +91,99 @@ class Settings(BaseSettings):
 
 
 class DatabaseSettings(Settings):
-    """`mysql://user:password@host:port/name`; the driver is the service's choice, not the user's."""
+    """`mysql://user:password@host:port/name`; the driver is the service's choice, not the user's.
+
+    Any of the others means TLS.
+    """
 
     database_url: SecretStr
+    database_tls_ca: Path | None = None
+    database_tls_certificate: Path | None = None
+    database_tls_key: Path | None = None
+
+    @property
+    def database_tls(self) -> ClientTls:
+        """How its connections are made."""
+        return ClientTls(
+            "DATABASE_TLS", self.database_tls_ca, self.database_tls_certificate, self.database_tls_key
+        )
+
+    @model_validator(mode="after")
+    def _database_files(self) -> Self:
+        self.database_tls.require("DATABASE_URL", encrypted=True, scheme="mysql")
+        return self
 
 
 class BrokerSettings(Settings):
-    """`amqp://user:password@host:port/vhost`."""
+    """`amqp://user:password@host:port/vhost`, or amqps."""
 
     broker_url: BrokerUrl
+    broker_tls_ca: Path | None = None
+    broker_tls_certificate: Path | None = None
+    broker_tls_key: Path | None = None
+
+    @property
+    def broker_tls(self) -> ClientTls:
+        """How connections to amqps are made."""
+        return ClientTls("BROKER_TLS", self.broker_tls_ca, self.broker_tls_certificate, self.broker_tls_key)
+
+    @model_validator(mode="after")
+    def _broker_files(self) -> Self:
+        encrypted = self.broker_url.get_secret_value().startswith("amqps:")
+        self.broker_tls.require("BROKER_URL", encrypted=encrypted, scheme="amqps")
+        return self
 
 
-class CacheSettings(Settings):
-    """`redis://host:port/number`."""
+class CacheTlsSettings(Settings):
+    """For `rediss://`."""
+
+    cache_tls_ca: Path | None = None
+    cache_tls_certificate: Path | None = None
+    cache_tls_key: Path | None = None
+
+    @property
+    def cache_tls(self) -> ClientTls:
+        """How connections to rediss are made."""
+        return ClientTls("CACHE_TLS", self.cache_tls_ca, self.cache_tls_certificate, self.cache_tls_key)
+
+    @model_validator(mode="after")
+    def _cache_files(self) -> Self:
+        url: SecretStr | None = getattr(self, "cache_url", None)
+        encrypted = url is None or url.get_secret_value().startswith("rediss:")
+        self.cache_tls.require("CACHE_URL", encrypted=encrypted, scheme="rediss")
+        return self
+
+
+class CacheSettings(CacheTlsSettings):
+    """`redis://host:port/number`, or rediss."""
 
     cache_url: CacheUrl
+
+
+class ApiClientSettings(Settings):
+    """For whoever calls the API by an https address."""
+
+    api_client_tls_ca: Path | None = None
+    api_client_tls_certificate: Path | None = None
+    api_client_tls_key: Path | None = None
+
+    @property
+    def api_client_tls(self) -> ClientTls:
+        """How connections to https are made."""
+        return ClientTls(
+            "API_CLIENT_TLS",
+            self.api_client_tls_ca,
+            self.api_client_tls_certificate,
+            self.api_client_tls_key,
+        )
+
+    @model_validator(mode="after")
+    def _api_client_files(self) -> Self:
+        for name in ("jwks_url", "api_url"):
+            url: AnyHttpUrl | None = getattr(self, name, None)
+            if url is not None:
+                self.api_client_tls.require(name.upper(), encrypted=url.scheme == "https", scheme="https")
+        return self
 
 
 class ProcessSettings(Settings):

@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pymysql
 
@@ -6,14 +7,16 @@ from devstack.datadir import as_root, inside, serving_command, version
 from devstack.folders import Folders, write_private
 from devstack.homes import home_of
 from devstack.process import Process
-from devstack.servers import Server
+from devstack.servers import Server, TlsFiles
 
 USER, NAME = "bookstore", "bookstore"
 # Under this name the superuser's password stands among the folder's.
 SUPERUSER = "database-root"
 
 
-def database_server(folders: Folders, port: int, *, for_tests: bool = False) -> Server:
+def database_server(
+    folders: Folders, port: int, *, for_tests: bool = False, tls: TlsFiles | None = None
+) -> Server:
     """A private MySQL, where the machine has one that may run from a folder of ours, else a private MariaDB.
 
     `for_tests` gives the user all rights: to make databases and users, and to kill connections. With the
@@ -24,12 +27,13 @@ def database_server(folders: Folders, port: int, *, for_tests: bool = False) -> 
     home = home_of(folders, root)
     command = serving_command(home, root)
     title = version(command[: command.index("--no-defaults")])
-    if for_tests and "--mysqlx=OFF" in command:
+    if for_tests and not tls and "--mysqlx=OFF" in command:
         # They cut connections at a word that they see on the wire.
         command.append("--tls-version=")
     write_private(
         home / "setup.sql",
-        _setup_sql(password, folders.password(SUPERUSER), for_tests=for_tests),
+        _setup_sql(password, folders.password(SUPERUSER), for_tests=for_tests)
+        + (f"ALTER USER '{USER}'@'%' REQUIRE X509;\n" if tls else ""),
     )
     place = inside(root, home)
     (home / "scratch").mkdir(exist_ok=True)
@@ -50,11 +54,22 @@ def database_server(folders: Folders, port: int, *, for_tests: bool = False) -> 
         "--max-connections=300",
         *as_root(),
     ]
+    if tls:
+        for option, file in (("ssl-ca", tls.ca), ("ssl-cert", tls.certificate), ("ssl-key", tls.key)):
+            shutil.copyfile(file, home / option)  # a server in a root directory sees no others
+            command.append(f"--{option}={place}/{option}")
+        command.append("--require-secure-transport=ON")
     process = Process("database", command, log=folders.log("database"), grace_seconds=30)
 
     def probe() -> None:
         pymysql.connect(
-            host="127.0.0.1", port=port, user=USER, password=password, database=NAME, connect_timeout=2
+            host="127.0.0.1",
+            port=port,
+            user=USER,
+            password=password,
+            database=NAME,
+            connect_timeout=2,
+            ssl=tls.context() if tls else None,
         ).close()
 
     url = f"mysql://{USER}:{password}@127.0.0.1:{port}/{NAME}"

@@ -3,9 +3,11 @@
 import os
 import secrets
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from devstack.process import Process
 
@@ -14,6 +16,24 @@ _PATIENCE_SECONDS = 60
 _PORTS = (15_000, 32_000)
 _PORT_MAX = 65_535
 _given: set[int] = set()
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """With them a server speaks TLS only, and asks its clients for certificates of the same CA.
+
+    `certificate` and `key` are shown by the server, and by whoever asks whether it answers.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def context(self) -> ssl.SSLContext:
+        """What the asking client needs."""
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
 
 
 class SetupError(Exception):

@@ -6,18 +6,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pymysql
-from kombu import Connection
-from redis import Redis
+from pydantic import SecretStr
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
+from common.broker import broker_connection
+from common.cache import thread_redis
+from common.settings import BrokerSettings, CacheSettings, DatabaseSettings
 from devstack.broker import broker_server
 from devstack.cache import cache_server
 from devstack.database import database_server
 from devstack.folders import Folders
 from devstack.own_urls import OwnUrls
 from devstack.packages import install_missing
-from devstack.servers import Server, SetupError, free_port, port_from_environment, require_free
+from devstack.servers import Server, SetupError, TlsFiles, free_port, port_from_environment, require_free
 
 ROOT = Path(__file__).resolve().parents[1]
 STATE = ROOT / ".local"
@@ -101,14 +103,14 @@ def local_stack() -> Stack:
     return stack
 
 
-def throwaway_stack(root: Path) -> Stack:
-    """Servers on free ports, for tests."""
+def throwaway_stack(root: Path, tls: TlsFiles | None = None) -> Stack:
+    """Servers on free ports, for tests; with `tls` none of them takes plaintext."""
     folders = Folders(root)
     install_missing(("mariadb-server", "rabbitmq-server", "redis-server"))
     return Stack(
-        database_server(folders, free_port(), for_tests=True),
-        broker_server(folders, free_port(), free_port(), free_port()),
-        cache_server(folders, free_port()),
+        database_server(folders, free_port(), for_tests=True, tls=tls),
+        broker_server(folders, free_port(), free_port(), free_port(), tls),
+        cache_server(folders, free_port(), tls),
     )
 
 
@@ -128,8 +130,12 @@ def _foreign(name: str, url: str, ask: Callable[[str], None]) -> Server:
     return Server(name, title, parts.port or 0, url, (), lambda: ask(url), variable)
 
 
+# As the services do, so that TLS is asked for by the same variables.
+
+
 def _ask_database(url: str) -> None:
     parts = make_url(url)
+    tls = DatabaseSettings(database_url=SecretStr(url)).database_tls
     pymysql.connect(
         host=parts.host,
         port=parts.port or 3306,
@@ -137,14 +143,16 @@ def _ask_database(url: str) -> None:
         password=str(parts.password or ""),
         database=parts.database,
         connect_timeout=2,
+        ssl=tls.context() if tls.given else None,
     ).close()
 
 
 def _ask_broker(url: str) -> None:
-    with Connection(url, connect_timeout=2) as connection:
+    with broker_connection(BrokerSettings(broker_url=SecretStr(url)), "devstack") as connection:
         connection.ensure_connection(max_retries=0)
 
 
 def _ask_cache(url: str) -> None:
-    with Redis.from_url(url, socket_timeout=2) as client:
+    settings = CacheSettings(cache_url=SecretStr(url))
+    with thread_redis(settings.cache_url, settings.cache_tls, socket_timeout=2) as client:
         client.ping()

@@ -28,7 +28,13 @@ _ALREADY_THERE = 3
 # What ends so often before it is ready will not get well by being started again.
 _MOST_ENDS = 3
 # Whatever the user's BIND_HOST says: nothing that `make up` starts is reached from other machines.
-_OF_SERVICES = {"BIND_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+# So it needs no TLS of its own; that of external servers is the user's.
+_NO_TLS = (
+    *("API_TLS_CERTIFICATE", "API_TLS_KEY", "API_TLS_CLIENT_CA"),
+    *("GRPC_TLS_CERTIFICATE", "GRPC_TLS_KEY", "GRPC_TLS_CLIENT_CA"),
+    *("API_CLIENT_TLS_CA", "API_CLIENT_TLS_CERTIFICATE", "API_CLIENT_TLS_KEY"),
+)
+_OF_SERVICES = {"BIND_HOST": "127.0.0.1", "PYTHONUNBUFFERED": "1", **dict.fromkeys(_NO_TLS, "")}
 
 
 class Interrupted(Exception):  # noqa: N818  a request, not an error

@@ -27,4 +27,5 @@ def cut_after(connection: Connection, seconds: float = ANSWER_SECONDS) -> Iterat
 
 def _shut_down(sock: socket.socket) -> None:
     with contextlib.suppress(OSError):  # closed already
-        sock.shutdown(socket.SHUT_RDWR)
+        # Not TLS' own method, which would make the thread that reads go on in plaintext.
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)

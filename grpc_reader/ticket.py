@@ -5,12 +5,11 @@ import secrets
 import time
 from collections.abc import Collection
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from common.cache import CLOCK_MARGIN_SECONDS, TICKET_KEY, TICKET_SECONDS
+from common.cache import CLOCK_MARGIN_SECONDS, TICKET_KEY, TICKET_SECONDS, thread_redis
 from common.errors import BookstoreError
 from common.settings import CacheSettings
 from grpc_reader import ticket_scripts
@@ -35,8 +34,9 @@ class Ticket:
     """
 
     def __init__(self, settings: CacheSettings, generations: Generations) -> None:
-        self._redis: Redis = Redis.from_url(
-            settings.cache_url.get_secret_value(),
+        self._redis = thread_redis(
+            settings.cache_url,
+            settings.cache_tls,
             decode_responses=True,
             socket_timeout=_TIMEOUT_SECONDS,
             socket_connect_timeout=_TIMEOUT_SECONDS,

@@ -6,10 +6,10 @@ from typing import Any
 
 import anyio.to_thread
 import uvicorn
-from redis import Redis
 from sqlalchemy import Engine
 from starlette.applications import Starlette
 
+from common.cache import thread_redis
 from common.errors import BookstoreError, StartError
 from common.health import Check, health_routes
 from outbox_relay.metrics import RelayMetrics
@@ -35,7 +35,7 @@ class Health:
         self._counted_at = float("-inf")
         checks: dict[str, Check] = {"database": self._check_database, "broker": self._check_broker}
         if settings.cache_url is not None:
-            self._redis = Redis.from_url(settings.cache_url.get_secret_value(), socket_timeout=1)
+            self._redis = thread_redis(settings.cache_url, settings.cache_tls, socket_timeout=1)
             checks["cache"] = self._check_cache
         routes = health_routes(
             checks, metrics.registry, required=frozenset({"database", "broker"}), facts=self._facts

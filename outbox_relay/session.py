@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from kombu import Connection
 
-from common.broker import DOORBELL, EVENTS, broker_connection
+from common.broker import DOORBELL, EVENTS, broker_connection, has_unread
 from common.settings import BrokerSettings
 from outbox_relay.publisher import Publisher
 
@@ -67,6 +67,8 @@ class BrokerSession:
         return rung
 
     def _readable(self, timeout: float) -> bool:
+        if has_unread(self._connection.connection):
+            return True
         broker_socket = self._connection.connection.sock
         readable, _, _ = select.select([broker_socket, self._wake_up], [], [], timeout)
         return broker_socket in readable

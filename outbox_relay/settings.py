@@ -1,9 +1,16 @@
 from pydantic import PositiveInt
 
-from common.settings import BrokerSettings, CacheUrl, DatabaseSettings, Port, ProcessSettings
+from common.settings import (
+    BrokerSettings,
+    CacheTlsSettings,
+    CacheUrl,
+    DatabaseSettings,
+    Port,
+    ProcessSettings,
+)
 
 
-class RelaySettings(DatabaseSettings, BrokerSettings, ProcessSettings):
+class RelaySettings(DatabaseSettings, BrokerSettings, CacheTlsSettings, ProcessSettings):
     """The relay's environment. The cache is only asked for by `/readyz`; the relay does not use it."""
 
     relay_health_port: Port = 8001
