@@ -4,8 +4,9 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,8 +17,9 @@ from pydantic import AnyHttpUrl, SecretStr, ValidationError
 
 from common.errors import StartError
 from common.retry import retry
-from common.settings import AccessToken, Settings, explain
+from common.settings import AccessToken, ApiClientSettings, explain
 from common.terminal import printable
+from common.tls import ClientTls
 
 _TIMEOUT_SECONDS = 300
 _BLOCK_BYTES = 64 * 1024
@@ -29,7 +31,7 @@ _RETRY_SECONDS = 2
 FORMATS = {"csv": "text/csv", "ndjson": "application/x-ndjson", "jsonl": "application/x-ndjson"}
 
 
-class ImportSettings(Settings):
+class ImportSettings(ApiClientSettings):
     """Where the API is, and who sends: a token, or a user name and a password."""
 
     api_url: AnyHttpUrl = AnyHttpUrl("http://127.0.0.1:8000")
@@ -85,12 +87,13 @@ def import_file(file: Path, form: str | None = None, key: str | None = None, ret
     if not file.is_file():
         raise StartError(f"There is no file {file}.")
     with _reaching(f"Cannot send {file} to {url.geturl()}"):
-        _token(settings, url)  # What cannot begin is told at once.
+        post = partial(_post, url, settings.api_client_tls)
+        _token(settings, post)  # What cannot begin is told at once.
     headers = {"Content-Type": media_type, "Idempotency-Key": key}
     send = retry(retries + 1, _RETRY_SECONDS, (_TryAgainError, OSError, HTTPException))(_send)
     try:
         with _reaching(f"Cannot send {file} to {url.geturl()}"):
-            status, answer = send(settings, url, file, headers)
+            status, answer = send(settings, post, file, headers)
         return _report(status, answer)
     except _TryAgainError as error:
         raise StartError(f"The import ended early: {error} {_go_on(key)}") from None
@@ -115,14 +118,17 @@ def _reaching(what: str) -> Iterator[None]:
 
 
 def _send(
-    settings: ImportSettings, url: SplitResult, file: Path, headers: dict[str, str]
+    settings: ImportSettings,
+    post: Callable[..., tuple[int, dict[str, Any]]],
+    file: Path,
+    headers: dict[str, str],
 ) -> tuple[int, dict[str, Any]]:
     # A token lasts for minutes, an import for as long as it takes.
-    headers = {**headers, "Authorization": f"Bearer {_token(settings, url)}"}
+    headers = {**headers, "Authorization": f"Bearer {_token(settings, post)}"}
     with file.open("rb") as opened:
         size = os.fstat(opened.fileno()).st_size
         progress = _Progress(opened, size, shown=sys.stderr.isatty())
-        status, answer = _post(url, "/v1/books:import", progress, {**headers, "Content-Length": str(size)})
+        status, answer = post("/v1/books:import", progress, {**headers, "Content-Length": str(size)})
         if progress.shown:
             sys.stderr.write("\n")
     if status in _PASSING:
@@ -130,7 +136,7 @@ def _send(
     return status, answer
 
 
-def _token(settings: ImportSettings, url: SplitResult) -> str:
+def _token(settings: ImportSettings, post: Callable[..., tuple[int, dict[str, Any]]]) -> str:
     if settings.bookstore_token is not None:
         return settings.bookstore_token.get_secret_value()
     if settings.demo_username is None or settings.demo_password is None:
@@ -143,19 +149,20 @@ def _token(settings: ImportSettings, url: SplitResult) -> str:
             "scope": "books:write",
         }
     )
-    status, answer = _post(
-        url, "/v1/auth/token", form.encode(), {"Content-Type": "application/x-www-form-urlencoded"}
-    )
+    form_headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    status, answer = post("/v1/auth/token", form.encode(), form_headers)
     if "access_token" not in answer:
         raise StartError(f"The login was refused: {_detail(status, answer)}")
     return cast("str", answer["access_token"])
 
 
 def _post(
-    url: SplitResult, path: str, body: bytes | _Progress, headers: dict[str, str]
+    url: SplitResult, tls: ClientTls, path: str, body: bytes | _Progress, headers: dict[str, str]
 ) -> tuple[int, dict[str, Any]]:
-    kind = HTTPSConnection if url.scheme == "https" else HTTPConnection
-    connection = kind(url.hostname or "", url.port, timeout=_TIMEOUT_SECONDS)
+    host = url.hostname or ""
+    connection = HTTPConnection(host, url.port, timeout=_TIMEOUT_SECONDS)
+    if url.scheme == "https":
+        connection = HTTPSConnection(host, url.port, timeout=_TIMEOUT_SECONDS, context=tls.context())
     try:
         # The API may refuse a file before it has all of it, and its answer waits to be read.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):

@@ -47,8 +47,10 @@ def serve() -> int:
     finally:
         engine.dispose()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    tls = settings.api_tls.context()
     config = uvicorn.Config(
         app,
+        ssl_context_factory=(lambda _, __: tls) if tls else None,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -61,7 +63,9 @@ def serve() -> int:
         backlog=_BACKLOG,
     )
     with listening(settings.bind_host, settings.api_port) as listener:
-        _LOG.info("serving", extra={"host": settings.bind_host, "port": settings.api_port})
+        _LOG.info(
+            "serving", extra={"host": settings.bind_host, "port": settings.api_port, "tls": tls is not None}
+        )
         server = _Server(config)
         for number in interrupts.SIGNALS:
             signal.signal(number, server.handle_exit)  # uvicorn's loop, which does the same, is yet to begin
