@@ -89,7 +89,7 @@ def _watch(client: Client, arguments: argparse.Namespace) -> Iterable[DeliveredE
 def _call(arguments: argparse.Namespace) -> None:
     settings = ClientSettings.from_environment()
     try:
-        with Client(settings.address, log_in(settings)) as client:
+        with Client(settings.address, log_in(settings), settings.grpc_client_tls) as client:
             _print(arguments.call(client, arguments), as_json=arguments.json)
     except grpc.RpcError as error:
         hint = _UNAVAILABLE_HINT if error.code() is grpc.StatusCode.UNAVAILABLE else ""

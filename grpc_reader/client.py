@@ -11,7 +11,9 @@ from typing import Self
 import grpc
 
 from common.errors import StartError
+from common.tls import PLAINTEXT, ClientTls
 from grpc_reader.settings import ClientSettings
+from grpc_reader.tls import channel_credentials
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 
 _LOGIN_SECONDS = 10
@@ -40,7 +42,9 @@ def log_in(settings: ClientSettings) -> str:
     # The settings accept http and https addresses only.
     request = urllib.request.Request(url, data=urllib.parse.urlencode(form).encode())  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=_LOGIN_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(  # noqa: S310
+            request, timeout=_LOGIN_SECONDS, context=settings.api_client_tls.context()
+        ) as answer:
             return str(json.load(answer)["access_token"])
     except urllib.error.HTTPError as error:
         raise StartError(f"The login at {url} was refused ({error.code}): check name and password.") from None
@@ -53,14 +57,17 @@ def log_in(settings: ClientSettings) -> str:
 class Client:
     """The calls, with a token. Each raises grpc.RpcError; those that give one answer try four times first."""
 
-    def __init__(self, address: str, token: str) -> None:
+    def __init__(self, address: str, token: str, tls: ClientTls = PLAINTEXT) -> None:
         options = [
             ("grpc.service_config", _SERVICE_CONFIG.read_text("utf-8")),
             ("grpc.keepalive_time_ms", _PING_MILLISECONDS),
             ("grpc.keepalive_timeout_ms", _PONG_MILLISECONDS),
             ("grpc.http2.max_pings_without_data", 0),
         ]
-        self._channel = grpc.insecure_channel(address, options)
+        if tls.given:
+            self._channel = grpc.secure_channel(address, channel_credentials(tls), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
         self._metadata = (("authorization", f"Bearer {token}"),)
         self._books = books_pb2_grpc.BookServiceStub(self._channel)  # type: ignore[no-untyped-call]  # generated
         self._events = events_pb2_grpc.EventServiceStub(self._channel)  # type: ignore[no-untyped-call]

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import ssl
 import time
 import urllib.request
 
@@ -16,9 +17,9 @@ _MAX_BYTES = 65_536
 _LOG = logging.getLogger(__name__)
 
 
-def _download(url: str) -> str:
+def _download(url: str, tls: ssl.SSLContext | None) -> str:
     # The settings accept http and https addresses only.
-    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS, context=tls) as answer:  # noqa: S310
         return str(answer.read(_MAX_BYTES).decode())
 
 
@@ -29,8 +30,9 @@ class RemoteKeys:
     ask, the API is asked once in two seconds at most, and never from the event loop's own thread.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
         self._url = url
+        self._tls = tls
         self._text = ""
         self._keys: KeySet | None = None
         self._fetched_at = 0.0
@@ -56,7 +58,7 @@ class RemoteKeys:
 
     async def _fetch(self) -> None:
         try:
-            text = await asyncio.to_thread(_download, self._url)
+            text = await asyncio.to_thread(_download, self._url, self._tls)
             keys = KeySet.import_key_set(json.loads(text))
         except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
             _LOG.warning("keys not fetched", extra={"url": self._url, "error": repr(error)})

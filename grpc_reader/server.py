@@ -7,7 +7,7 @@ import signal
 import socket
 from types import FrameType
 
-from grpc import aio
+from grpc import ServerCredentials, aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
@@ -31,6 +31,7 @@ from grpc_reader.keys import RemoteKeys
 from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
 from grpc_reader.settings import ReaderSettings
+from grpc_reader.tls import server_credentials
 from protos.bookstore.v1 import books_pb2_grpc
 from protos.bookstore.v1.books_pb2 import DESCRIPTOR as BOOKS
 from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
@@ -108,13 +109,13 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     denied = DeniedTokens(database)
     with contextlib.suppress(BookstoreError):  # tried again each second
         await denied.read()
-    authentication = Authentication(RemoteKeys(str(settings.jwks_url)), denied)
-    server = grpc_server(database, cache, follower, authentication, metrics, limits=settings)
+    keys = RemoteKeys(str(settings.jwks_url), settings.api_client_tls.context())
+    server = grpc_server(database, cache, follower, Authentication(keys, denied), metrics, limits=settings)
     health = await add_health(server, reflect=settings.grpc_reflection)
     gaps = Gaps(database, consumer, metrics)
     http = HealthServer(database, cache, consumer, gaps, metrics)
     http_socket = listen(settings.bind_host, settings.reader_health_port)
-    port = bind(server, settings.bind_host, settings.grpc_port)
+    port = bind(server, settings.bind_host, settings.grpc_port, server_credentials(settings.grpc_tls))
     await server.start()
     consumer.start()
     work = (http.serve(sockets=[http_socket]), follower.run(), gaps.run())
@@ -157,11 +158,14 @@ async def add_health(server: aio.Server, *, reflect: bool) -> health_aio.HealthS
     return health
 
 
-def bind(server: aio.Server, host: str, port: int) -> int:
+def bind(server: aio.Server, host: str, port: int, credentials: ServerCredentials | None = None) -> int:
     """The port that the server listens on; StartError when it is taken."""
     try:
         # Asked first, because gRPC's own complaint goes to standard error past any logging.
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
-        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, credentials)
     except (OSError, RuntimeError):
         raise StartError(f"Cannot listen on {host}:{port}: set GRPC_PORT to a free port.") from None
