@@ -2,7 +2,7 @@
 PYTHON := .local/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help up test faults soak witness check proto-check fmt lock protos clean
+.PHONY: help up test faults soak witness check proto-check openapi-check fmt lock protos clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -50,6 +50,17 @@ proto-check: ## lint the .proto files, and compare them with what clients were b
 	.local/buf/node_modules/.bin/buf lint --config protos/buf.yaml
 	.local/buf/node_modules/.bin/buf format --config protos/buf.yaml --diff --exit-code
 	.local/buf/node_modules/.bin/buf breaking --config protos/buf.yaml --against tests/contract/protos.json
+
+# Likewise. The second line of versions is the last that runs on the Node.js of Debian 12.
+REDOCLY := 1.34.20
+
+openapi-check: ## lint the OpenAPI description (needs Node.js)
+	@command -v npm >/dev/null || { echo "npm is missing. Install Node.js (apt-get install npm)." >&2; exit 1; }
+	@test -f .local/redocly/$(REDOCLY) || { NODE_OPTIONS=--use-openssl-ca npm install \
+	  --prefix .local/redocly --no-save --no-fund --no-audit --ignore-scripts --loglevel=error @redocly/cli@$(REDOCLY) \
+	  && touch .local/redocly/$(REDOCLY); }
+	REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true .local/redocly/node_modules/.bin/redocly lint \
+	  --config api/redocly.yaml tests/contract/openapi.json
 
 fmt: ## format the code
 	@devstack/venv.sh requirements-dev.txt

@@ -21,7 +21,7 @@ from api.books.import_routes import IMPORT_PATH
 from api.books.import_routes import router as import_router
 from api.books.routes import router as books_router
 from api.cut_short import CutShort
-from api.docs_pages import DESCRIPTION, TAGS, describe, docs_routes
+from api.docs_pages import DESCRIPTION, LICENSE, SERVERS, TAGS, describe, docs_routes
 from api.doorbell import Doorbell
 from api.limits import Limits
 from api.metrics import RequestMetrics
@@ -121,6 +121,8 @@ def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] 
         version=VERSION,
         description=DESCRIPTION,
         openapi_tags=TAGS,
+        license_info=LICENSE,
+        servers=SERVERS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -29,6 +29,8 @@ Every address that answers to GET answers to HEAD as well, and every one to OPTI
 **Errors** are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `type` is
 stable, `detail` is for people, `errors` points at the faults of the input, the first twenty.
 """
+LICENSE = {"name": "All rights reserved", "identifier": "LicenseRef-All-Rights-Reserved"}
+SERVERS = [{"url": "/", "description": "Where this description comes from."}]
 TAGS = [
     {"name": "books", "description": "Read and change books."},
     {"name": "auth", "description": "Tokens, and the public keys that they are verified with."},
@@ -64,6 +66,7 @@ def describe(app: FastAPI) -> None:
                 routes=app.routes,
                 tags=app.openapi_tags,
                 servers=app.servers,
+                license_info=app.license_info,
             )
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})

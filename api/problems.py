@@ -101,6 +101,19 @@ STATUSES: dict[int, Kind] = {
     )
 }
 
+_CHALLENGE = {
+    "WWW-Authenticate": {
+        "description": "The scheme, and what was wrong with the token (RFC 6750, section 3).",
+        "schema": {"type": "string", "examples": [f'{REALM}, error="invalid_token"']},
+    }
+}
+_RETRY = {
+    "Retry-After": {
+        "description": "After how many seconds to ask again.",
+        "schema": {"type": "string", "examples": [str(_RETRY_AFTER_SECONDS)]},
+    }
+}
+_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, **dict.fromkeys(_PASSING, _RETRY)}
 _EXAMPLE_FAULTS = {
     ERRORS[errors.InvalidInputError]: Violation("/title", "must not be blank"),
     STATUSES[400]: Violation("", "is not JSON: error at character 9"),
@@ -186,11 +199,8 @@ def described(kinds: Sequence[Kind]) -> dict[str, Any]:
             }
         },
     }
-    header = {401: "WWW-Authenticate", 403: "WWW-Authenticate", **dict.fromkeys(_PASSING, "Retry-After")}.get(
-        kinds[0].status
-    )
-    if header:
-        found["headers"] = {header: {"schema": {"type": "string"}}}
+    if headers := _HEADERS.get(kinds[0].status):
+        found["headers"] = headers
     return found
 
 

@@ -75,7 +75,7 @@ class JwksAnswer(BaseModel):
     response_model=TokenAnswer,
     response_description="The tokens.",
     responses=_TOKEN_RESPONSES,
-    openapi_extra=descriptions.TOKEN_REQUEST,
+    openapi_extra=descriptions.TOKEN_REQUEST | descriptions.OPEN,
 )
 async def token(request: Request, login: LoginOf) -> Response:
     """Password grant (RFC 6749, section 4.3) and refresh grant (section 6).
@@ -101,7 +101,7 @@ async def token(request: Request, login: LoginOf) -> Response:
             "content": {"application/json": {"schema": {"type": "object"}, "example": {}}},
         },
     },
-    openapi_extra=descriptions.REVOCATION_REQUEST,
+    openapi_extra=descriptions.REVOCATION_REQUEST | descriptions.OPEN,
 )
 async def revoke(
     request: Request, login: LoginOf, services: Annotated[Services, Depends(services_of)]
@@ -127,6 +127,7 @@ async def revoke(
     response_model=JwksAnswer,
     response_description="The keys.",
     responses=problems.responses(),
+    openapi_extra=descriptions.OPEN,
 )
 async def jwks(login: LoginOf) -> Response:
     """The keys that access tokens are verified with, as a JWK Set (RFC 7517)."""

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from api import problems
 from api.accept import best_of
 from api.auth.dependencies import requires
-from api.books import queries
+from api.books import links, queries
 from api.books.changes import ServicesOf
 from api.books.csv_rows import HEADER
 from api.services import Services
@@ -51,7 +51,8 @@ router = APIRouter(tags=["books"])
                     "schema": {"type": "string", "description": "One book, as JSON, in each line."},
                     "example": Book.model_validate(BOOK_EXAMPLE).model_dump_json() + "\n",
                 },
-            }
+            },
+            "links": links.TAKE_AGAIN,
         },
         **problems.responses(*problems.ACCESS, 406, 503, *problems.READING),
     },

@@ -1,6 +1,6 @@
 """What an import is answered with."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.books.rows import Row
 
@@ -28,9 +28,9 @@ class ImportReport(BaseModel):
             ]
         }
     )
-    accepted: int = 0
-    rejected: int = 0
-    errors: list[RowError] = []
+    accepted: int = Field(default=0, description="How many rows are stored.")
+    rejected: int = Field(default=0, description="How many are not.")
+    errors: list[RowError] = Field(default=[], description="Why, for each of the first 1,000.")
 
     def reject(self, row: Row) -> None:
         """Count a row that is no book."""

@@ -6,7 +6,7 @@ from email.message import Message
 from fastapi import APIRouter, HTTPException, Request, Response
 
 from api import problems
-from api.books import commands
+from api.books import commands, links
 from api.books.changes import AdditionOf, Change
 from api.books.csv_rows import CsvRows
 from api.books.idempotency import RequestKey
@@ -36,7 +36,7 @@ router = APIRouter(tags=["books"])
     response_model=ImportReport,
     response_description="What became of the rows.",
     responses={
-        200: {"headers": REPLAYED_HEADER},
+        200: {"headers": REPLAYED_HEADER, "links": links.NEWEST},
         **problems.responses(*problems.ACCESS, 415, InvalidInputError, *problems.KEYED, *problems.WRITING),
     },
     openapi_extra={

@@ -59,10 +59,16 @@ class ListParameters(BaseModel):
     cursor: str | None = Field(
         default=None, max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."
     )
-    author: Author | None = Field(default=None, examples=["Frank"])
-    title: Title | None = Field(default=None, examples=["Dune"])
-    published_from: PublicationDate | None = Field(default=None, examples=["1965-01-01"])
-    published_to: PublicationDate | None = Field(default=None, examples=["1965-12-31"])
+    author: Author | None = Field(
+        default=None, description="What the author begins with.", examples=["Frank"]
+    )
+    title: Title | None = Field(default=None, description="What the title begins with.", examples=["Dune"])
+    published_from: PublicationDate | None = Field(
+        default=None, description="The earliest date.", examples=["1965-01-01"]
+    )
+    published_to: PublicationDate | None = Field(
+        default=None, description="The latest date.", examples=["1965-12-31"]
+    )
     sort: Sort = Field(
         default="id",
         description="`-` turns the order round, and that of the ids, which decide between equals. Letter case"

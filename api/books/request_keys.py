@@ -15,7 +15,7 @@ REPLAYED = "Idempotent-Replayed"
 REPLAYED_HEADER = {
     REPLAYED: {
         "description": "`true` when the request was done before, and this is what it was answered with.",
-        "schema": {"type": "string", "const": "true"},
+        "schema": {"type": "string", "const": "true", "examples": ["true"]},
         "required": False,
     }
 }
@@ -35,7 +35,11 @@ _SCHEMA = {
 
 
 async def _key(
-    lines: Annotated[list[str] | None, Header(alias="idempotency-key"), WithJsonSchema(_SCHEMA)] = None,
+    lines: Annotated[
+        list[str] | None,
+        Header(alias="idempotency-key", description=_DESCRIPTION),
+        WithJsonSchema(_SCHEMA),
+    ] = None,
 ) -> str | None:
     if lines is None:
         return None

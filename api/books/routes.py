@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from api import problems
 from api.auth.dependencies import requires
-from api.books import commands, queries
+from api.books import commands, links, queries
 from api.books.changes import AdditionOf, Change, ChangeOf, ServicesOf
 from api.books.conditions import IfNoneMatch
 from api.books.etags import etag_of, is_none_match
@@ -35,6 +35,12 @@ BookId = Annotated[
 _ETAG_HEADER = {
     "ETag": {"description": "The version, quoted.", "schema": {"type": "string", "examples": ['"1"']}}
 }
+_LINK_HEADER = {
+    "Link": {
+        "description": "The next page.",
+        "schema": {"type": "string", "examples": ['</v1/books?cursor=WyI5ZjA0IiwxXQ>; rel="next"']},
+    }
+}
 _ADDING = (*problems.ACCESS, InvalidInputError, *problems.KEYED, *problems.WRITING)
 _CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError, ConditionRequiredError)
 
@@ -51,8 +57,12 @@ _CHANGING = (*_ADDING, BookNotFoundError, StaleVersionError, ConditionRequiredEr
             "headers": {
                 **_ETAG_HEADER,
                 **REPLAYED_HEADER,
-                "Location": {"description": "The book's address.", "schema": {"type": "string"}},
-            }
+                "Location": {
+                    "description": "The book's address.",
+                    "schema": {"type": "string", "examples": ["/v1/books/1"]},
+                },
+            },
+            "links": {**links.READ, **links.CHANGE},
         },
         **problems.responses(*problems.BODY, *_ADDING),
     },
@@ -78,7 +88,7 @@ async def add_book(new: NewBook, asked: AdditionOf) -> Response:
     dependencies=[READ, Depends(require_plain_query)],
     response_description="A page; there is a `Link` header when it is not the last.",
     responses={
-        200: {"headers": {"Link": {"description": "The next page.", "schema": {"type": "string"}}}},
+        200: {"headers": _LINK_HEADER, "links": links.NEXT_PAGE},
         **problems.responses(*problems.ACCESS, InvalidInputError, *problems.READING),
     },
 )
@@ -117,7 +127,7 @@ async def list_books(
     response_description="The book as it stands.",
     dependencies=[READ],
     responses={
-        200: {"headers": _ETAG_HEADER},
+        200: {"headers": _ETAG_HEADER, "links": links.CHANGE},
         304: {"description": "The client has this version already.", "headers": _ETAG_HEADER},
         **problems.responses(*problems.ACCESS, BookNotFoundError, InvalidInputError, *problems.READING),
     },
@@ -141,7 +151,7 @@ async def get_book(
     response_model=Book,
     response_description="The book as it is now.",
     responses={
-        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}},
+        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}, "links": {**links.READ, **links.CHANGE}},
         **problems.responses(*problems.BODY, *_CHANGING),
     },
 )
@@ -161,7 +171,7 @@ async def replace_book(
     response_model=Book,
     response_description="The book as it is now.",
     responses={
-        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}},
+        200: {"headers": {**_ETAG_HEADER, **REPLAYED_HEADER}, "links": {**links.READ, **links.CHANGE}},
         **problems.responses(*problems.BODY, *_CHANGING),
     },
     openapi_extra={

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from openapi_schema_validator import OAS31Validator
 
 from api.app import openapi_document
 from common.tokens import SCOPES
@@ -59,16 +60,23 @@ def examples_of(content: dict[str, Any]) -> list[Any]:
     return [*named, *single, *schema_of(content).get("examples", [])]
 
 
+def known_members(schema: dict[str, Any], example: dict[str, Any]) -> set[str]:
+    """No example shows what the schema does not tell of, unless it is open on purpose."""
+    is_open = schema.get("additionalProperties") is True
+    return set(example) if is_open else set(schema.get("properties", example))
+
+
 def assert_has_examples_of_its_schema(content: dict[str, Any]) -> None:
     schema = schema_of(content)
     assert schema
     assert examples_of(content)
+    # What the schema refers to is looked up in the components beside it.
+    validator = OAS31Validator(
+        {**schema, "components": DOCUMENT["components"]}, format_checker=OAS31Validator.FORMAT_CHECKER
+    )
     for example in examples_of(content):
-        if schema["type"] != "object":
-            continue
-        known = set(schema.get("properties", example))
-        assert set(schema.get("required", ())) <= set(example)
-        assert set(example) <= known or schema.get("additionalProperties") is True
+        validator.validate(example)
+        assert not isinstance(example, dict) or set(example) <= known_members(schema, example)
 
 
 def test_the_committed_description_is_what_the_code_gives() -> None:
@@ -95,10 +103,37 @@ def test_an_operation_says_what_it_is_and_what_it_takes(name: str) -> None:
         assert_has_examples_of_its_schema(content)
 
 
+def test_every_header_and_parameter_has_a_description_and_an_example() -> None:
+    for operation in OPERATIONS.values():
+        headers = [
+            it for response in operation["responses"].values() for it in response.get("headers", {}).values()
+        ]
+        for each in [*headers, *operation.get("parameters", ())]:
+            assert each["description"]
+            defaults = [each["schema"]["default"]] if "default" in each["schema"] else []
+            assert_has_examples_of_its_schema({"schema": {"examples": defaults, **each["schema"]}})
+
+
+def test_a_link_leads_to_an_operation_and_fills_what_that_takes() -> None:
+    by_id = {operation["operationId"]: operation for operation in OPERATIONS.values()}
+    seen = set()
+    for name, operation in OPERATIONS.items():
+        for response in operation["responses"].values():
+            for link in response.get("links", {}).values():
+                target = by_id[link["operationId"]]
+                taken = {f"{it['in']}.{it['name']}" for it in target.get("parameters", ())}
+                assert set(link.get("parameters", {})) <= taken
+                assert ("requestBody" in link) <= ("requestBody" in target)
+                seen.add((name, link["operationId"]))
+    added = {("POST /v1/books", it) for it in ("getBook", "replaceBook", "changeBook", "deleteBook")}
+    lists = {("GET /v1/books", "listBooks"), ("POST /v1/books:import", "listBooks")}
+    assert added | lists | {("GET /v1/books:export", "importBooks")} <= seen
+
+
 def test_the_login_is_the_password_flow_and_each_call_names_its_scope() -> None:
     flow = DOCUMENT["components"]["securitySchemes"]["login"]["flows"]["password"]
     assert (flow["tokenUrl"], flow["scopes"]) == ("/v1/auth/token", SCOPES)
-    scopes = {name: it["security"][0]["login"] for name, it in OPERATIONS.items() if "security" in it}
+    scopes = {name: it["security"][0]["login"] for name, it in OPERATIONS.items() if it["security"]}
     books = {name for name in CALLS if "/books" in name}
     assert scopes == {
         **{name: ["books:read" if name.startswith("GET") else "books:write"] for name in books},
@@ -132,8 +167,8 @@ def test_every_error_is_a_problem_with_examples(name: str) -> None:
     unavailable = {example["type"] for example in examples_of(failures["503"]["content"][PROBLEM])}
     assert "/problems/outcome-unknown" in unavailable, "a server that is stopped cuts any call short"
     assert ("/problems/contended" in unavailable) == ("/problems/database-unavailable" in unavailable)
-    [scopes] = [each["login"] for each in operation.get("security", [{"login": []}])]
-    assert ("401" in failures) is ("security" in operation)
+    [scopes] = [each["login"] for each in operation["security"] or [{"login": []}]]
+    assert ("401" in failures) is bool(operation["security"])
     assert ("403" in failures) is bool(scopes)
     for status, response in failures.items():
         assert list(response["content"]) == [PROBLEM]
