@@ -1,4 +1,4 @@
-"""Swagger UI and the description that it shows; all of it comes from this process, none from the internet."""
+"""Swagger UI, a reference to read, and the description that both show; all of it comes from this process, none from the internet."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from api.problems import METHODS, OPTIONS, Problem, described, wrong_method
 
 _STATIC = Path(__file__).parent / "static"
-# Swagger UI sets styles of single elements, and has its pictures within itself.
+# Both set styles of single elements; Swagger UI has its pictures within itself.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -25,6 +25,8 @@ Books. Each committed change is announced to whoever listens, none is lost, and 
 `POST /v1/auth/token`, then send `Authorization: Bearer <access token>`.
 
 Every address that answers to GET answers to HEAD as well, and every one to OPTIONS, with `Allow`.
+
+A [reference](/reference) to read, and a page [to try calls out](/docs).
 
 **Errors** are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `type` is
 stable, `detail` is for people, `errors` points at the faults of the input, the first twenty.
@@ -41,15 +43,20 @@ async def _docs(_: Request) -> Response:
     return FileResponse(_STATIC / "docs.html", headers={"Content-Security-Policy": _POLICY})
 
 
+async def _reference(_: Request) -> Response:
+    return FileResponse(_STATIC / "reference.html", headers={"Content-Security-Policy": _POLICY})
+
+
 async def _home(_: Request) -> Response:
     return RedirectResponse("/docs")
 
 
 def docs_routes() -> list[Route | Mount]:
-    """`/docs`, what it is made of, and `/`, which leads there."""
+    """`/docs`, `/reference`, what they are made of, and `/`, which leads there."""
     return [
         Route("/", _home),
         Route("/docs", _docs),
+        Route("/reference", _reference),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
 

@@ -239,6 +239,18 @@ def test_swagger_ui_and_all_that_it_loads_come_from_here(api: Api) -> None:
     assert "//" not in page.replace("<!doctype html>", "")
 
 
+def test_the_reference_and_all_that_it_loads_come_from_here(api: Api) -> None:
+    with api.client() as client:
+        answer = client.get("/reference")
+        assert client.get("/static/rapidoc/rapidoc-min.js").status_code == 200
+    assert "/static/rapidoc/rapidoc-min.js" in answer.text
+    assert 'load-fonts="false"' in answer.text
+    assert "//" not in answer.text.replace("<!doctype html>", "")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'; script-src 'self';" in policy
+    assert "eval" not in policy
+
+
 def test_the_served_description_is_that_of_the_command(api: Api) -> None:
     with api.client() as client:
         for _ in range(2):
