@@ -13,13 +13,22 @@ if __name__ == "__main__" and sys.argv[1:2] == ["serve"]:
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from api.app import openapi_document
 from api.auth import key_commands, user_commands
+from api.collection import collection
 from api.import_client import FORMATS, import_file
 from api.serving import serve
 from common.errors import BookstoreError, StartError
+
+_PRINTED: dict[str, Callable[[dict[str, Any]], str]] = {
+    "openapi": partial(json.dumps, indent=2, ensure_ascii=False),
+    "collection": collection,
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("serve", help="serve until SIGTERM")
     commands.add_parser("openapi", help="print the OpenAPI description")
+    commands.add_parser("collection", help="print all calls as an .http file")
     user_commands.add_parsers(commands)
     key_commands.add_parsers(commands)
     send = commands.add_parser(
@@ -48,8 +58,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.command == "serve":
             return serve()
-        if chosen.command == "openapi":
-            print(json.dumps(openapi_document(), indent=2, ensure_ascii=False))
+        if chosen.command in _PRINTED:
+            print(_PRINTED[chosen.command](openapi_document()))
             return 0
         if chosen.command == "import":
             return import_file(chosen.file, chosen.format, chosen.idempotency_key, chosen.retries)

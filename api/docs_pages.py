@@ -1,4 +1,7 @@
-"""Swagger UI, a reference to read, and the description that both show; all of it comes from this process, none from the internet."""
+"""Swagger UI, a reference to read, and the description that both show.
+
+All of it comes from this process, none from the internet.
+"""
 
 from pathlib import Path
 from typing import Any

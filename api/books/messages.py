@@ -57,7 +57,10 @@ class ListParameters(BaseModel):
         default=50, ge=1, le=200, description="How many books at most."
     )
     cursor: str | None = Field(
-        default=None, max_length=CURSOR_MAX_LENGTH, description="`next_cursor` of the page before."
+        default=None,
+        max_length=CURSOR_MAX_LENGTH,
+        description="`next_cursor` of the page before.",
+        examples=["WyI5ZjA0IiwxXQ"],
     )
     author: Author | None = Field(
         default=None, description="What the author begins with.", examples=["Frank"]

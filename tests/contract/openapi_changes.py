@@ -1,7 +1,7 @@
 """What of a description's changes breaks clients that were built from the older one.
 
-The rule is one: all that a client may send must still be taken, and all that it may be answered must be what it
-knows. Answers may have more members than before; a member that clients may read must not go.
+The rule is one: all that a client may send must still be taken, and all that it may be answered must be what
+it knows. Answers may have more members than before; a member that clients may read must not go.
 """
 
 from collections.abc import Iterator
