@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import JsonValue
 from starlette.responses import Response
 
-from api.problems import MEDIA_TYPE, Kind, answer
+from api.problems import MEDIA_TYPE, Kind, answer, described
 from common.tokens import AUDIENCES
 
 REFUSAL_KINDS = {
@@ -71,8 +71,8 @@ def too_many_guesses(seconds: int) -> Response:
 
 
 GUESS_REFUSALS: dict[str, Any] = {
+    **described([TOO_MANY_GUESSES]),
     "description": f"{TOO_MANY_GUESSES.title}: a problem with `error` and `error_description`.",
-    "headers": {"Retry-After": {"schema": {"type": "string"}}},
     "content": {
         MEDIA_TYPE: {
             "schema": {"$ref": "#/components/schemas/Problem"},

@@ -7,7 +7,7 @@ import sys
 import httpx
 
 from api.app import openapi_document
-from api.collection import collection
+from api.collection import LEFT_OUT, collection
 from tests.contract.test_openapi import OPERATIONS
 from tests.fixtures.api import PASSWORD, Api
 from tests.fixtures.schema import ROOT
@@ -42,4 +42,4 @@ def test_each_request_of_the_collection_is_answered_as_it_says(api: Api) -> None
             answers[name.removeprefix("# @name ")] = answer
             seen[name] = (status, f"# {answer.status_code}", answer.text[:200])
     assert all(said == was for said, was, _ in seen.values()), seen
-    assert set(answers) == {operation["operationId"] for operation in OPERATIONS.values()}
+    assert set(answers) | LEFT_OUT == {operation["operationId"] for operation in OPERATIONS.values()}
