@@ -8,7 +8,7 @@ from typing import Any
 from kombu import Connection, Producer
 
 from common import fault_points
-from common.broker import BROKER_ERRORS, DOORBELL, broker_connection, has_unread
+from common.broker import BROKER_ERRORS, DOORBELL, broker_connection
 from common.settings import BrokerSettings
 
 # Under load one ring announces all that was committed in between; the relay needs no more of them.
@@ -94,6 +94,4 @@ class Doorbell:
                 if ready - {self._bell}:
                     # One frame: a heartbeat, or the close that would go unnoticed otherwise.
                     opened.blocking_read(_FRAME_SECONDS)
-                    while has_unread(opened):
-                        opened.blocking_read(_FRAME_SECONDS)
                 opened.heartbeat_tick()

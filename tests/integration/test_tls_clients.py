@@ -149,13 +149,7 @@ def test_a_server_with_another_name_is_refused(ask: Ask, tls_stack: Stack, of_cl
         ask(tls_stack, of_client, lambda url: url.replace("127.0.0.1", "localhost"))
 
 
-def test_a_server_without_tls_is_refused_and_learns_nothing(
-    ask: Ask, stack: Stack, of_client: TlsFiles, request: pytest.FixtureRequest
-) -> None:
-    name = str(request.node.callspec.params["ask"]).partition("-")[0]
-    server = getattr(stack, name)
-    if name == "database" and "MySQL" in server.title and "--tls-version=" not in server.processes[0].command:
-        pytest.skip("this MySQL has TLS of its own accord")
+def test_a_server_without_tls_is_refused(ask: Ask, stack: Stack, of_client: TlsFiles) -> None:
     with refused(
         "SSL", "EOF", "Lost connection", "Connection lost", "ConnectionReset", "timed out", "Timeout"
     ):
