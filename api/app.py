@@ -2,13 +2,16 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api import problem_handlers
+from api import admission, problem_handlers
+from api.admission import Admission, Room
 from api.auth.account_routes import router as account_router
 from api.auth.keys import SigningKeys
 from api.auth.routes import Login
@@ -20,13 +23,15 @@ from api.books.cursors import Cursors
 from api.books.import_routes import IMPORT_PATH
 from api.books.import_routes import router as import_router
 from api.books.routes import router as books_router
+from api.cors import Cors
 from api.cut_short import CutShort
 from api.docs_pages import DESCRIPTION, LICENSE, SERVERS, TAGS, describe, docs_routes
 from api.doorbell import Doorbell
 from api.limits import Limits
-from api.metrics import RequestMetrics
+from api.metrics import Refusals, RequestMetrics
 from api.problem_pages import problem_pages
 from api.purging import keep_purging
+from api.rates import Rates
 from api.response_headers import ResponseHeaders
 from api.services import Services
 from api.settings import ApiSettings
@@ -40,6 +45,7 @@ from common.tokens import API, AUDIENCES, TokenVerifier
 VERSION = "1.0.0"
 _PASSWORD_CHECKS_AT_ONCE = 2
 _LOOKUPS_AT_ONCE = 2
+_IMPORTS_AT_ONCE = 8
 _WAITING = 32
 
 
@@ -50,6 +56,14 @@ def create_app(settings: ApiSettings) -> FastAPI:
     """
     keys = SigningKeys.open(settings.signing_keys_dir, settings.signing_key_lead)
     cursors = Cursors.open(settings.signing_keys_dir)
+    registry = CollectorRegistry()
+    refusals = Refusals(registry)
+    quotas = {
+        admission.ADDRESS: settings.rate_limit_address,
+        admission.USER: settings.rate_limit_user,
+        admission.LOGIN: settings.rate_limit_login,
+    }
+    rates = Rates(settings, quotas)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,6 +83,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
             verifier=TokenVerifier(keys.public, [API], denied.check),
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
+            rates=rates,
+            refusals=refusals,
             if_match_required=settings.if_match_required,
         )
         app.state.services = services
@@ -85,7 +101,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         works = (keep_purging(database), denied.run(), keys.keep_current())
         tasks = [asyncio.create_task(work) for work in works]
         try:
-            yield
+            async with rates.shared():
+                yield
         finally:
             for task in tasks:
                 task.cancel()
@@ -96,16 +113,30 @@ def create_app(settings: ApiSettings) -> FastAPI:
             engine.dispose()
 
     app = _described(lifespan)
-    registry = CollectorRegistry()
-    app.add_middleware(CutShort)
+    app.state.refusals = refusals
+    # What is streamed takes long, and must not take the places of what does not; exports wait for theirs.
+    exports = {export_routes.EXPORT_PATH: settings.requests_max}
+    app.add_middleware(
+        Room,
+        places=settings.requests_max,
+        apart={IMPORT_PATH: _IMPORTS_AT_ONCE, **exports},
+        refusals=refusals,
+    )
     app.add_middleware(Limits, body_max_bytes=settings.body_max_bytes, streamed=frozenset({IMPORT_PATH}))
+    app.add_middleware(Admission, rates=rates, refusals=refusals)
+    app.add_middleware(CutShort)
     app.add_middleware(RequestMetrics, registry=registry)
     problem_handlers.install(app)
     app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
     app.router.routes += docs_routes()
     app.router.routes += problem_pages()
     # Around all of it: what answers an unforeseen error is outside of every middleware that is added.
-    app.middleware_stack = ResponseHeaders(app.build_middleware_stack(), hsts_seconds=settings.hsts_seconds)
+    stack = app.build_middleware_stack()
+    if settings.origins:
+        stack = Cors(stack, settings.origins)
+    app.middleware_stack = ResponseHeaders(stack, hsts_seconds=settings.hsts_seconds)
+    if settings.proxies:
+        app.middleware_stack = cast("ASGIApp", ProxyHeadersMiddleware(app.middleware_stack, settings.proxies))  # type: ignore[arg-type]
     return app
 
 

@@ -1,10 +1,14 @@
-from fastapi import HTTPException
+import asyncio
+from collections import deque
+
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import STATUSES, answer
+from api.problems import STATUSES, TOO_SLOW, answer
 
 _BOOKS, _PASSWORD = "/v1/books", "/v1/auth/password"
+_BODY_SECONDS = 30
+_CLOSE = {"Connection": "close"}
 _JSON = frozenset({"application/json"})
 _PATCH = frozenset({"application/json", "application/merge-patch+json"})
 _ACCEPTED = {"POST": _JSON, "PUT": _JSON, "PATCH": _PATCH}
@@ -13,7 +17,8 @@ _ACCEPTED = {"POST": _JSON, "PUT": _JSON, "PATCH": _PATCH}
 class Limits:
     """Refuses bodies that are too large (413) or no JSON where JSON is due (415), before they are read.
 
-    The routes in `streamed` take bodies of any length and look at the media type themselves.
+    A request goes on when all of its body is there, so that a slow client (408 after half a minute) takes up
+    nobody's place. The routes in `streamed` take bodies of any length and look at the media type themselves.
     """
 
     def __init__(self, app: ASGIApp, *, body_max_bytes: int, streamed: frozenset[str]) -> None:
@@ -42,20 +47,36 @@ class Limits:
             names = " or ".join(sorted(accepted))
             await answer(STATUSES[415], f"Send the body as {names}.")(scope, receive, send)
             return
-        await self._app(scope, self._counted(receive), send)
+        try:
+            async with asyncio.timeout(_BODY_SECONDS):
+                messages = await self._whole_body(receive)
+        except TimeoutError:
+            await answer(TOO_SLOW, TOO_SLOW.example, headers=_CLOSE)(scope, receive, send)
+            return
+        if messages is None:
+            await answer(STATUSES[413], self._too_large)(scope, receive, send)
+            return
+        await self._app(scope, _followed_by(receive, messages), send)
 
-    def _counted(self, receive: Receive) -> Receive:
+    async def _whole_body(self, receive: Receive) -> deque[Message] | None:
+        """All messages of the body, the last may say that the client has left; None when it is too large."""
         total = 0
-
-        async def counted() -> Message:
-            nonlocal total
+        messages: deque[Message] = deque()
+        while True:
             message = await receive()
+            messages.append(message)
             total += len(message.get("body", b""))
             if total > self._body_max_bytes:
-                raise HTTPException(413, self._too_large)
-            return message
+                return None
+            if not message.get("more_body", False):
+                return messages
 
-        return counted
+
+def _followed_by(receive: Receive, messages: deque[Message]) -> Receive:
+    async def replayed() -> Message:
+        return messages.popleft() if messages else await receive()
+
+    return replayed
 
 
 def _is_accepted(headers: Headers, accepted: frozenset[str]) -> bool:

@@ -8,6 +8,19 @@ _LABELS = ("method", "route", "status")
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 
+class Refusals:
+    """Counts what is refused because there is too much of it, by a reason that is one of a few words."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._refused = Counter(
+            "api_refused", "Calls and connections beyond a limit.", ("reason",), registry=registry
+        )
+
+    def count(self, reason: str) -> None:
+        """One more."""
+        self._refused.labels(reason).inc()
+
+
 class RequestMetrics:
     """Counts and times requests by method, route template and status.
 

@@ -12,11 +12,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from api.auth.descriptions import REFUSAL_KINDS, TOO_MANY_GUESSES
-from api.problems import ERRORS, STATUSES, Kind
+from api.problems import ERRORS, OF_CONNECTIONS, STATUSES, Kind
 
+_REFUSALS = (*REFUSAL_KINDS.values(), TOO_MANY_GUESSES)
 KINDS: dict[str, Kind] = {
-    kind.name: kind
-    for kind in (*ERRORS.values(), *STATUSES.values(), *REFUSAL_KINDS.values(), TOO_MANY_GUESSES)
+    kind.name: kind for kind in (*ERRORS.values(), *STATUSES.values(), *OF_CONNECTIONS, *_REFUSALS)
 }
 _POLICY = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _HEADERS = {"Content-Security-Policy": _POLICY, "Cache-Control": "public, max-age=300"}

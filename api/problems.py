@@ -96,10 +96,27 @@ STATUSES: dict[int, Kind] = {
         Kind(409, "conflict", "In the way of another", "Another request is in the way of this one."),
         Kind(413, "too-large", "The body is too large", "The body must not exceed 65536 bytes."),
         Kind(415, "unsupported-media-type", "Wrong media type", "Send the body as application/json."),
+        Kind(
+            429,
+            "rate-limited",
+            "Too many calls",
+            "There may be 1000 calls of one user in a second; try again in the next.",
+        ),
         Kind(500, "internal-error", "The fault is ours", "An unforeseen error; it has been logged."),
         Kind(503, "busy", "Too much at once", "Too many of these at once; try again shortly."),
     )
 }
+# Any call may meet it, as it may meet what ANY names.
+OVERLOADED = Kind(
+    503, "overloaded", "Too much is in work", "Too many calls are in work; try again in a second."
+)
+# What is said to a connection whose request cannot be read, before the rest is.
+BAD_REQUEST = Kind(400, "bad-request", "Not HTTP", "This cannot be read as a request of HTTP/1.1.")
+TOO_SLOW = Kind(408, "too-slow", "The request took too long", "The request did not arrive in time.")
+HEAD_TOO_LARGE = Kind(
+    431, "head-too-large", "The head is too large", "The address and the headers must not exceed 16384 bytes."
+)
+OF_CONNECTIONS = (OVERLOADED, BAD_REQUEST, TOO_SLOW, HEAD_TOO_LARGE)
 
 _CHALLENGE = {
     "WWW-Authenticate": {
@@ -127,7 +144,7 @@ READING = (errors.ContendedError, errors.DatabaseUnavailableError)
 KEYED = (errors.KeyReusedError, errors.RequestInWorkError)
 WRITING = (*READING, errors.OutcomeUnknownError)
 # Any call may meet a fault of ours, or be cut short by the end of the server.
-ANY = (500, errors.OutcomeUnknownError)
+ANY = (429, 500, errors.OutcomeUnknownError)
 
 
 class Fault(BaseModel):
@@ -182,6 +199,7 @@ def responses(*causes: type[BookstoreError] | int) -> dict[int | str, dict[str, 
     """
     each = dict.fromkeys((*causes, *ANY))
     kinds = [STATUSES[cause] if isinstance(cause, int) else ERRORS[cause] for cause in each]
+    kinds.append(OVERLOADED)
     return {
         status: described([kind for kind in kinds if kind.status == status])
         for status in sorted({kind.status for kind in kinds})

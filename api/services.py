@@ -6,6 +6,8 @@ from fastapi import Request
 
 from api.books.cursors import Cursors
 from api.doorbell import Doorbell
+from api.metrics import Refusals
+from api.rates import Rates
 from common.cache import BookCache
 from common.database import Database
 from common.denied_tokens import DeniedTokens
@@ -27,6 +29,8 @@ class Services:
     verifier: TokenVerifier
     cursors: Cursors
     exports: asyncio.Semaphore
+    rates: Rates
+    refusals: Refusals
     if_match_required: bool
 
 

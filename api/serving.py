@@ -1,14 +1,19 @@
 """The process that serves: what it needs before it starts, and how it ends."""
 
+import asyncio
 import logging
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
+from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.connections import Doorkeeper, GuardedProtocol, files_for
 from api.settings import ApiSettings
 from common import interrupts
 from common.database import thread_engine
@@ -19,10 +24,47 @@ from common.schema import await_known_schema
 # Behind it, a commit that is under way may take its three seconds (docs/adr/0013).
 _GRACE_SECONDS = 4
 _BACKLOG = 2048
+_TICKS = 5
 _LOG = logging.getLogger(__name__)
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """uvicorn's, with an orderly end, and an eye on connections that keep it waiting."""
+
+    def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
+        connections_max = files_for(settings.connections_max)
+        if connections_max < settings.connections_max:
+            _LOG.warning("fewer connections than asked for", extra={"connections_max": connections_max})
+        self._doorkeeper = Doorkeeper(
+            connections_max=connections_max,
+            head_max_bytes=settings.head_max_bytes,
+            refusals=app.state.refusals,
+        )
+        tls = settings.api_tls.context()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                ssl_context_factory=(lambda _, __: tls) if tls else None,
+                loop="uvloop",
+                http=cast("type[asyncio.Protocol]", partial(GuardedProtocol, doorkeeper=self._doorkeeper)),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+                backlog=_BACKLOG,
+            )
+        )
+
+    async def on_tick(self, counter: int) -> bool:
+        """What uvicorn does ten times a second."""
+        if counter % _TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            self._doorkeeper.look_after(self.server_state.connections, now)
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
         """Any signal, however often, means the same orderly end.
 
@@ -47,26 +89,10 @@ def serve() -> int:
     finally:
         engine.dispose()
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
-    tls = settings.api_tls.context()
-    config = uvicorn.Config(
-        app,
-        ssl_context_factory=(lambda _, __: tls) if tls else None,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        backlog=_BACKLOG,
-    )
     with listening(settings.bind_host, settings.api_port) as listener:
-        _LOG.info(
-            "serving", extra={"host": settings.bind_host, "port": settings.api_port, "tls": tls is not None}
-        )
-        server = _Server(config)
+        has_tls = settings.api_tls_certificate is not None
+        _LOG.info("serving", extra={"host": settings.bind_host, "port": settings.api_port, "tls": has_tls})
+        server = Server(app, settings)
         for number in interrupts.SIGNALS:
             signal.signal(number, server.handle_exit)  # uvicorn's loop, which does the same, is yet to begin
         server.run(sockets=[listener])

@@ -1,10 +1,11 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated
 
-from fastapi import Depends, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection
 
+from api.admission import take_user
 from api.services import Services, services_of
 from common.tokens import SCOPES, Principal, bearer_token
 
@@ -31,14 +32,16 @@ def requires(*scopes: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives who calls, for calls that need all of `scopes`.
 
     It raises UnauthenticatedError without a good token, MissingScopeError without a scope, and
-    KeysUnavailableError.
+    KeysUnavailableError; HTTPException 429 when the user calls too often.
     """
 
     async def principal(
         authorization: Annotated[str | None, Security(_AUTHORIZATION, scopes=scopes)],
         services: Annotated[Services, Depends(services_of)],
+        request: Request,
     ) -> Principal:
         found = await services.verifier.verify(bearer_token(authorization))
+        take_user(services.rates, services.refusals, request, found.username)
         for scope in scopes:
             found.require(scope)
         return found

@@ -64,9 +64,9 @@ def test_each_cause_is_described_with_an_example_that_fits_the_schema(
 
 def test_causes_of_one_status_are_described_together() -> None:
     described = problems.responses(ContendedError, OutcomeUnknownError)
-    assert set(described) == {500, 503}
+    assert set(described) == {429, 500, 503}
     examples = described[503]["content"]["application/problem+json"]["examples"]
-    assert set(examples) == {"contended", "outcome-unknown"}
+    assert set(examples) == {"contended", "outcome-unknown", "overloaded"}
 
 
 def test_503_says_when_to_come_again() -> None:
@@ -79,9 +79,7 @@ def test_half_a_surrogate_pair_in_a_pointer_does_not_break_the_answer() -> None:
     assert json.loads(bytes(answer.body))["status"] == 400
 
 
-@pytest.mark.parametrize(
-    ("status", "kind"), [(429, "/problems/too-many-requests"), (409, "/problems/conflict")]
-)
+@pytest.mark.parametrize(("status", "kind"), [(429, "/problems/rate-limited"), (409, "/problems/conflict")])
 async def test_any_status_that_a_route_raises_is_a_problem(status: int, kind: str) -> None:
     async with toy() as client:
         answer = await client.get(f"/refused/{status}")

@@ -1,0 +1,221 @@
+"""What a connection may cost before a request of it is with the application (docs/adr/0019).
+
+uvicorn by itself waits for ever for a request that has begun, and takes heads of any length and any number of
+connections.
+"""
+
+import asyncio
+import resource
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from api.metrics import Refusals
+from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
+
+HEAD_SECONDS = 10.0
+SILENT_SECONDS = 30.0
+_PIPELINED = 32
+# As HTTP/2 counts a header (RFC 9113, section 6.5.2), for each costs memory beside its length.
+_HEADER_BYTES = 32
+_OTHER_FILES = 200
+_HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class Doorkeeper:
+    """What all connections of a process share: how many there may be, and how large a head.
+
+    When there are too many, the one that has kept us waiting for longest makes room, for it is idle or means
+    mischief; a new one is refused only when all others have a request in work.
+    """
+
+    def __init__(self, *, connections_max: int, head_max_bytes: int, refusals: Refusals) -> None:
+        self.connections_max = connections_max
+        self.head_max_bytes = head_max_bytes
+        self.refusals = refusals
+        # Those that we wait for, in the order in which they were heard.
+        self.waiting: dict[GuardedProtocol, None] = {}
+
+    def look_after(self, connections: Iterable[Any], now: float) -> None:
+        """End what has kept us waiting for too long; `now` is the loop's time. To be called every second."""
+        for connection in list(connections):
+            connection.look_after(now)
+
+
+class _BeyondLimitError(Exception):
+    """Ends the parsing of a request."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """HTTP/1.1 that does not wait for ever.
+
+    A head has ten seconds and so many bytes; half a minute may pass between two pieces of a body, or until a
+    client reads on what it is sent.
+    """
+
+    def __init__(self, *, doorkeeper: Doorkeeper, **uvicorns: Any) -> None:  # noqa: ANN401  uvicorn's own
+        super().__init__(**uvicorns)
+        self._doorkeeper = doorkeeper
+        self._in_body = False
+        self._has_begun = False
+        self._head_since: float | None = None
+        self._head_bytes = 0
+        # Fed since the parser last told us anything, give or take a read: a header that does not end is seen
+        # nowhere else.
+        self._untold_bytes = 0
+        self._heard_at = 0.0
+        self._deaf_since: float | None = None
+        self._cause = BAD_REQUEST
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request, perhaps in the place of another connection."""
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        waiting = self._doorkeeper.waiting
+        waiting[self] = None
+        if len(self.connections) > self._doorkeeper.connections_max:
+            self._doorkeeper.refusals.count("connections")
+            oldest = next(iter(waiting))
+            del waiting[oldest]
+            self.connections.discard(oldest)
+            if oldest is self:
+                self._refuse(OVERLOADED)
+            else:
+                oldest.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._doorkeeper.waiting.pop(self, None)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, and look whether that leads anywhere."""
+        now = self._heard_at = self.loop.time()
+        self._untold_bytes += len(data)
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._untold_bytes > self._doorkeeper.head_max_bytes:
+            self._refuse(HEAD_TOO_LARGE)
+        elif self._in_body:
+            waiting = self._doorkeeper.waiting
+            waiting.pop(self, None)
+            waiting[self] = None
+        elif self._head_since is None and (self._has_begun or self._untold_bytes):
+            self._head_since = now
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._has_begun = True
+        self._head_bytes = self._untold_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the address."""
+        self._take(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one that follows the body would be taken for one of the head by the application."""
+        self._take(len(name) + len(value) + _HEADER_BYTES)
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The application begins, or the request waits for the one before it."""
+        if len(self.pipeline) >= _PIPELINED:
+            raise _BeyondLimitError
+        self._head_since = None
+        self._has_begun = False
+        self._in_body = True
+        self._untold_bytes = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._untold_bytes = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of the request is there."""
+        self._in_body = False
+        self._untold_bytes = 0
+        self._doorkeeper.waiting.pop(self, None)
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        if not self.pipeline and not self.transport.is_closing():
+            self._doorkeeper.waiting[self] = None
+
+    def resume_writing(self) -> None:
+        """The client reads on."""
+        self._deaf_since = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
+        """What uvicorn calls when a request cannot be read."""
+        self._refuse(self._cause)
+
+    def look_after(self, now: float) -> None:
+        """End the connection if it has kept us waiting for too long."""
+        if self.transport.is_closing() or self.flow.write_paused:
+            self._deaf_since = self._deaf_since or now
+            if now - self._deaf_since >= SILENT_SECONDS:
+                self.transport.abort()
+        elif self._in_body:
+            if self.flow.read_paused:
+                self._heard_at = now
+            elif now - self._heard_at >= SILENT_SECONDS:
+                self._refuse(TOO_SLOW)
+        elif (
+            self._head_since is not None and now - self._head_since >= HEAD_SECONDS and not self._is_in_work()
+        ):
+            self._refuse(TOO_SLOW)
+
+    def _take(self, size: int) -> None:
+        self._untold_bytes = 0
+        self._head_bytes += size
+        if self._head_bytes > self._doorkeeper.head_max_bytes:
+            self._cause = HEAD_TOO_LARGE
+            raise _BeyondLimitError
+
+    def _is_in_work(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, kind: Kind) -> None:
+        """Say why, unless that could be taken for the answer to another request, and close."""
+        in_work = self._is_in_work()
+        if self._in_body:
+            may_answer = in_work and not self.pipeline and not self.cycle.response_started
+        else:
+            may_answer = not in_work
+        if kind is not BAD_REQUEST and kind is not OVERLOADED:
+            self._doorkeeper.refusals.count(kind.name)
+        if may_answer:
+            self.transport.write(_rendered(kind, self._doorkeeper.head_max_bytes))
+        if in_work:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.close()
+
+
+def files_for(connections: int) -> int:
+    """Ask the system for as many open files as so many connections want; how many of these can be had."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
+
+
+def _rendered(kind: Kind, head_max_bytes: int) -> bytes:
+    detail = kind.example
+    if kind is HEAD_TOO_LARGE:
+        detail = f"The address and the headers must not exceed {head_max_bytes} bytes."
+    response = answer(kind, detail, headers=_HEADERS)
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    return STATUS_LINE[kind.status] + head + b"\r\n" + bytes(response.body)

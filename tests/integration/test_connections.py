@@ -1,0 +1,281 @@
+"""What one connection may cost, on real sockets: long heads, slow ones, and very many."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from sqlalchemy import text
+
+from api.settings import ApiSettings
+from common.database import thread_engine
+from tests.fixtures.api import Api, served
+from tests.waiting import eventually
+
+HEAD = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST /v1/auth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+LIMIT = 16_384
+
+
+@pytest.fixture
+def connect(api: Api) -> Iterator[Callable[..., socket.socket]]:
+    """Opens connections, to `api` or another."""
+    with ExitStack() as opened:
+
+        def begin(to: Api = api) -> socket.socket:
+            host, port = to.url.removeprefix("http://").split(":")
+            return opened.enter_context(socket.create_connection((host, int(port)), timeout=15))
+
+        yield begin
+
+
+def said(connection: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    try:
+        while block := connection.recv(65_536):
+            found += block
+    except ConnectionResetError:
+        pass
+    return found
+
+
+def sent(connection: socket.socket, *pieces: bytes) -> None:
+    """Sends as long as anybody listens."""
+    try:
+        for piece in pieces:
+            connection.sendall(piece)
+    except OSError:
+        pass
+
+
+def is_alive(connection: socket.socket) -> bool:
+    connection.sendall(HEAD + b"\r\n")
+    found = b""
+    while not found.endswith(b'"alive"}') and (block := connection.recv(65_536)):
+        found += block
+    return found.startswith(b"HTTP/1.1 200 ")
+
+
+def assert_is_problem(answer: bytes, status: int, name: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert b"content-type: application/problem+json" in head.lower()
+    assert b"connection: close" in head.lower()
+    assert f"/problems/{name}".encode() in body
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        (b"GET /", b"a" * 20_000, b" HTTP/1.1\r\n\r\n"),
+        (HEAD, b"X: ", b"a" * 20_000, b"\r\n\r\n"),
+        (HEAD, b"a" * 20_000, b": a\r\n\r\n"),
+        (HEAD, b"X: a\r\n" * 600, b"\r\n"),
+        (HEAD, b"X: ", *[b"a" * 1000] * 1000),
+        (b"\r\n" * 10_000,),
+    ],
+    ids=["address", "value", "name", "many", "in pieces", "blank lines"],
+)
+def test_a_head_beyond_the_limit_is_refused(
+    connect: Callable[..., socket.socket], pieces: tuple[bytes, ...]
+) -> None:
+    connection = connect()
+    sent(connection, *pieces)
+    assert_is_problem(said(connection), 431, "head-too-large")
+
+
+@pytest.mark.parametrize("line", [b"GET /", HEAD + b"X: ", HEAD + b"X"])
+def test_a_head_of_100_megabytes_is_refused_when_it_has_hardly_begun(
+    connect: Callable[..., socket.socket], line: bytes
+) -> None:
+    connection = connect()
+    connection.sendall(line)
+    taken = 0
+    try:
+        for taken in range(100):  # noqa: B007  it is looked at below
+            connection.sendall(b"a" * 1_000_000)
+    except OSError:
+        pass
+    assert taken < 20, "what the buffers of both systems hold, and no more"
+    assert is_alive(connect())
+
+
+def test_a_head_up_to_the_limit_is_taken(connect: Callable[..., socket.socket]) -> None:
+    connection = connect()
+    connection.sendall(HEAD + b"X: " + b"a" * 16_000 + b"\r\n\r\n")
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    # Each request has as much, however they come.
+    connection.sendall((HEAD + b"X: " + b"a" * 10_000 + b"\r\n\r\n") * 4)
+    eventually(lambda: connection.recv(65_536, socket.MSG_PEEK).count(b"HTTP/1.1 200 ") == 4)
+
+
+def test_what_is_no_http_is_a_problem_too(connect: Callable[..., socket.socket]) -> None:
+    connection = connect()
+    connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+    assert_is_problem(said(connection), 400, "bad-request")
+
+
+def test_headers_behind_the_body_are_bounded_and_mean_nothing(connect: Callable[..., socket.socket]) -> None:
+    chunked = POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n"
+    connection = connect()
+    connection.sendall(chunked + b"Content-Type: text/plain\r\n\r\n")
+    assert b"/problems/invalid-request" in connection.recv(65_536)
+    connection.sendall(chunked)
+    sent(connection, b"X: ", b"a" * 100_000, b"a" * 100_000)
+    assert b"/problems/invalid-request" not in said(connection)
+    assert is_alive(connect())
+
+
+def test_an_answer_that_is_due_is_not_mistaken_for_that_to_rubbish_behind_it(
+    connect: Callable[..., socket.socket],
+) -> None:
+    connection = connect()
+    connection.sendall(HEAD.replace(b"/livez", b"/readyz") + b"\r\nrubbish\r\n\r\n")
+    assert b"bad-request" not in said(connection)
+
+
+def test_requests_that_wait_behind_one_another_are_bounded(connect: Callable[..., socket.socket]) -> None:
+    connection = connect()
+    request = HEAD.replace(b"/livez", b"/readyz") + b"\r\n"
+    connection.sendall(request * 30)
+    eventually(lambda: connection.recv(65_536, socket.MSG_PEEK).count(b"HTTP/1.1 200 ") == 30)
+    connection = connect()
+    sent(connection, request * 200)
+    assert said(connection).count(b"HTTP/1.1 200 ") < 30
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("api.connections.HEAD_SECONDS", 1.0)
+    monkeypatch.setattr("api.connections.SILENT_SECONDS", 1.0)
+
+
+def drip(connection: socket.socket, byte: bytes) -> bytes:
+    """What is said in the end to who sends a byte now and then."""
+    connection.settimeout(0.2)
+    began = time.monotonic()
+    while time.monotonic() < began + 10:
+        sent(connection, byte)
+        try:
+            return said(connection)
+        except TimeoutError:
+            continue
+    raise AssertionError("it is still listened to")
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET /livez HTTP/1.1\r\nX: a", HEAD + b"\r\nGET /"])
+def test_a_head_that_comes_byte_by_byte_is_cut_off(
+    connect: Callable[..., socket.socket], impatient: None, begun: bytes
+) -> None:
+    connection = connect()
+    connection.sendall(begun)
+    if begun.startswith(HEAD):
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    assert_is_problem(drip(connection, b"a" if begun else b"\r\n"), 408, "too-slow")
+
+
+def test_a_connection_that_says_nothing_is_closed(
+    connect: Callable[..., socket.socket], impatient: None
+) -> None:
+    began = time.monotonic()
+    said(connect())
+    assert time.monotonic() - began < 5
+
+
+def test_a_body_that_stops_on_its_way_is_cut_off_and_one_that_comes_slowly_is_not(
+    api: Api, connect: Callable[..., socket.socket], impatient: None
+) -> None:
+    token = api.login()["access_token"].encode()
+    head = (
+        b"POST /v1/books:import HTTP/1.1\r\nHost: a\r\nContent-Type: text/csv\r\nAuthorization: Bearer "
+        + token
+    )
+    slow, stopped = connect(), connect()
+    stopped.sendall(head + b"\r\nContent-Length: 99\r\n\r\ntitle")
+    slow.sendall(head + b"\r\nContent-Length: 29\r\n\r\n")
+    slow.settimeout(0.25)
+    for byte in b"title,author,publication_date":
+        with pytest.raises(TimeoutError):
+            slow.recv(1)
+        slow.sendall(bytes([byte]))
+    slow.settimeout(15)
+    assert slow.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    assert_is_problem(said(stopped), 408, "too-slow")
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(
+    api: Api, connect: Callable[..., socket.socket], impatient: None
+) -> None:
+    with api.client(api.login()["access_token"]) as client:
+        rows = "title,author,publication_date\n" + f"{'語' * 300},{'語' * 1000},2000-01-01\n" * 5000
+        client.post("/v1/books:import", content=rows.encode(), headers={"Content-Type": "text/csv"})
+        deaf = connect()
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        token = client.headers["authorization"].encode()
+        request = b"GET /v1/books:export HTTP/1.1\r\nHost: a\r\nAuthorization: " + token + b"\r\n\r\n"
+        deaf.sendall(request)
+        eventually(lambda: b"HTTP/1.1 200 " in deaf.recv(65_536, socket.MSG_PEEK))
+        ended = 'api_requests_total{method="GET",route="/v1/books:export",status="200"}'
+        assert ended not in client.get("/metrics").text
+        eventually(lambda: ended in client.get("/metrics").text, within=10)
+
+
+@pytest.fixture
+def few(api: Api, api_settings: Callable[..., ApiSettings]) -> Iterator[Api]:
+    with served(api_settings(connections_max=20)) as found:
+        yield found
+
+
+def test_idle_connections_make_room_for_new_ones_the_oldest_first(
+    few: Api, connect: Callable[..., socket.socket]
+) -> None:
+    idle = [connect(few) for _ in range(20)]
+    assert all(is_alive(each) for each in idle)
+    assert is_alive(idle[0])  # so that the second is the oldest now
+    for _ in range(15):
+        assert is_alive(connect(few))
+    assert said(idle[1]) == b""
+    assert is_alive(idle[0])
+
+
+def test_half_sent_heads_make_room_for_whole_ones(few: Api, connect: Callable[..., socket.socket]) -> None:
+    for _ in range(60):
+        sent(connect(few), b"GET /livez HTTP/1.1\r\nX: ")
+    assert is_alive(connect(few))
+    with few.client() as client:
+        refused = client.get("/metrics").text
+    assert 'api_refused_total{reason="connections"}' in refused
+
+
+def test_when_all_connections_are_at_work_a_new_one_is_told_so(
+    few: Api, connect: Callable[..., socket.socket]
+) -> None:
+    token = few.login()["access_token"]
+    engine = thread_engine(few.settings)
+    with few.client(token) as client, engine.connect() as lock:
+        fields = {"title": "a", "author": "b", "publication_date": "2000-01-01"}
+        book = client.post("/v1/books", json=fields).headers["location"]
+        client.close()
+        lock.execute(text("SELECT 1 FROM book WHERE id = :id FOR UPDATE"), {"id": book.rpartition("/")[2]})
+        at_work = [connect(few) for _ in range(20)]
+        for connection in at_work:
+            # Each waits for the lock, for a second.
+            connection.sendall(
+                f"DELETE {book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+            )
+
+        def refusal() -> bytes:
+            beyond = connect(few)
+            beyond.settimeout(0.1)
+            try:
+                return said(beyond)
+            except TimeoutError:  # it is let in, for another was heard later
+                beyond.close()
+                return b""
+
+        assert_is_problem(eventually(refusal, within=0.8), 503, "overloaded")
+        assert not at_work[0].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        lock.rollback()
+    engine.dispose()
