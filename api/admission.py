@@ -1,14 +1,13 @@
 """Who is let in: so many calls a second from one address, and so many at once (docs/adr/0019)."""
 
 from collections.abc import Mapping
-from functools import lru_cache
-from ipaddress import IPv6Address, ip_address
 
 from fastapi import HTTPException
 from starlette.datastructures import MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.addresses import UNKNOWN, network_of
 from api.metrics import Refusals
 from api.problems import OVERLOADED, STATUSES, answer
 from api.rates import WINDOW_SECONDS, Rates
@@ -18,7 +17,6 @@ _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _LOGIN_PATH = "/v1/auth/token"
 _NAMED = "/v1/"
 _LEFT = "bookstore.rates"
-_NETWORK_BITS = 64
 _ALL = ""
 
 
@@ -46,7 +44,7 @@ class Admission:
         scope[_LEFT] = left
         named = self._named(left, send) if path.startswith(_NAMED) and self._policies else send
         client = scope["client"]
-        address = network_of(client[0]) if client else ""
+        address = network_of(client[0]) if client else UNKNOWN
         policies = (ADDRESS, LOGIN) if path == _LOGIN_PATH and scope["method"] == "POST" else (ADDRESS,)
         for policy in policies:
             if not _take(self._rates, policy, address, left):
@@ -114,15 +112,3 @@ def _take(rates: Rates, policy: str, caller: str, left: dict[str, int]) -> bool:
 def _sentence(rates: Rates, policy: str) -> str:
     whose = {ADDRESS: "calls from one address", USER: "calls of one user", LOGIN: "logins from one address"}
     return f"There may be {rates.quotas[policy]} {whose[policy]} in a second; try again in the next."
-
-
-@lru_cache(maxsize=4096)
-def network_of(host: str) -> str:
-    """What counts as one address: for IPv6 its /64, which is the least that a client is given (RFC 6177)."""
-    try:
-        address = ip_address(host.partition("%")[0])
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address):
-        return str(IPv6Address(int(address) >> _NETWORK_BITS << _NETWORK_BITS))
-    return host

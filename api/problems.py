@@ -137,8 +137,7 @@ _EXAMPLE_FAULTS = {
 }
 
 # Why a call is answered with an error, by what it does.
-SIGNED_IN = (errors.UnauthenticatedError, errors.KeysUnavailableError)
-ACCESS = (*SIGNED_IN, errors.MissingScopeError)
+ACCESS = (errors.UnauthenticatedError, errors.MissingScopeError)
 BODY = (400, 413, 415)
 READING = (errors.ContendedError, errors.DatabaseUnavailableError)
 KEYED = (errors.KeyReusedError, errors.RequestInWorkError)
@@ -213,7 +212,7 @@ def described(kinds: Sequence[Kind]) -> dict[str, Any]:
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": "#/components/schemas/Problem"},
-                "examples": {kind.name: {"value": _example(kind)} for kind in kinds},
+                "examples": {kind.name: {"value": example(kind)} for kind in kinds},
             }
         },
     }
@@ -227,13 +226,14 @@ def wrong_method(allowed: Sequence[str]) -> Kind:
     return replace(STATUSES[405], example=f"This address answers to {', '.join(allowed)} only.")
 
 
-def _example(kind: Kind) -> dict[str, Any]:
-    example: dict[str, Any] = {
+def example(kind: Kind) -> dict[str, Any]:
+    """A problem of that kind."""
+    found: dict[str, Any] = {
         "type": kind.type,
         "title": kind.title,
         "status": kind.status,
         "detail": kind.example,
     }
     if kind in _EXAMPLE_FAULTS:
-        example["errors"] = [asdict(_EXAMPLE_FAULTS[kind])]
-    return example
+        found["errors"] = [asdict(_EXAMPLE_FAULTS[kind])]
+    return found

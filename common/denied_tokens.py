@@ -11,7 +11,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.database import Database
-from common.errors import BookstoreError, KeysUnavailableError, UnauthenticatedError
+from common.errors import BookstoreError, DatabaseUnavailableError, UnauthenticatedError
 from common.tables import DeniedTokenRow
 from common.tokens import Principal
 
@@ -52,9 +52,9 @@ class DeniedTokens:
         self._admissions: set[Admission] = set()
 
     def check(self, principal: Principal) -> None:
-        """Raise UnauthenticatedError for who is denied, KeysUnavailableError until there is an answer."""
+        """Raise UnauthenticatedError for who is denied, DatabaseUnavailableError until there is an answer."""
         if self._all_read_at == float("-inf"):
-            raise KeysUnavailableError("Which tokens are denied is not known yet; try again.")
+            raise DatabaseUnavailableError("Which tokens are denied cannot be asked yet; try again.")
         if not self._names.isdisjoint(principal.names):
             raise UnauthenticatedError(DENIED)
 

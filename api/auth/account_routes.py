@@ -14,12 +14,12 @@ from api.auth.passwords import MAX_LENGTH, MIN_LENGTH, WeakPasswordError
 from api.auth.routes import LoginOf, address_of, ended
 from api.books.json_bodies import JsonRoute
 from api.services import Services, services_of
-from common.errors import InvalidInputError, Violation
+from common.errors import InvalidInputError, UnauthenticatedError, Violation
 from common.tokens import Principal
 
 PASSWORD_PATH = "/v1/auth/password"  # noqa: S105  an address
 SIGNED_IN = requires()
-_RESPONSES = problems.responses(503, *problems.SIGNED_IN, *problems.WRITING)
+_RESPONSES = problems.responses(503, UnauthenticatedError, *problems.WRITING)
 _DONE: dict[int | str, dict[str, Any]] = {
     204: {"description": "Done; no token of this user is good any more."}
 }
@@ -55,8 +55,8 @@ class PasswordChange(BaseModel):
     summary="Change one's password",
     responses={
         **_DONE,
-        **problems.responses(*problems.BODY, 503, *problems.SIGNED_IN, InvalidInputError, *problems.WRITING),
-        429: problems.described([TOO_MANY_GUESSES]),
+        **problems.responses(*problems.BODY, 503, UnauthenticatedError, InvalidInputError, *problems.WRITING),
+        429: problems.described([problems.STATUSES[429], TOO_MANY_GUESSES]),
     },
 )
 async def change_password(

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import JsonValue
 from starlette.responses import Response
 
-from api.problems import MEDIA_TYPE, Kind, answer, described
+from api.problems import MEDIA_TYPE, STATUSES, Kind, answer, described, example
 from common.tokens import AUDIENCES
 
 REFUSAL_KINDS = {
@@ -71,13 +71,13 @@ def too_many_guesses(seconds: int) -> Response:
 
 
 GUESS_REFUSALS: dict[str, Any] = {
-    **described([TOO_MANY_GUESSES]),
-    "description": f"{TOO_MANY_GUESSES.title}: a problem with `error` and `error_description`.",
+    **described([STATUSES[429], TOO_MANY_GUESSES]),
     "content": {
         MEDIA_TYPE: {
             "schema": {"$ref": "#/components/schemas/Problem"},
             "examples": {
-                TOO_MANY_GUESSES.name: {"value": _example("temporarily_unavailable", TOO_MANY_GUESSES)}
+                STATUSES[429].name: {"value": example(STATUSES[429])},
+                TOO_MANY_GUESSES.name: {"value": _example("temporarily_unavailable", TOO_MANY_GUESSES)},
             },
         }
     },

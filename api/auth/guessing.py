@@ -6,7 +6,6 @@ strangers owe in a name counts for addresses only from which the user has never 
 for what was done from there alone.
 """
 
-import ipaddress
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.dialects.mysql import insert
 
+from api.addresses import network_of
 from api.tables import GuessDebtRow, KnownAddressRow
 
 REMEMBERED = timedelta(days=90)
@@ -46,8 +46,8 @@ class Guesser:
 
     @classmethod
     def of(cls, username: str, host: str) -> "Guesser":
-        """An IPv6 address stands for its network, of which one customer has all (RFC 6177)."""
-        return cls(username, _network(host))
+        """An IPv6 address stands for its network."""
+        return cls(username, network_of(host))
 
     def allowances(self) -> dict[str, Allowance]:
         """What may be owed by each subject. A text that can be no name is nobody's, and owes nothing."""
@@ -55,18 +55,6 @@ class Guesser:
         if _NAME.fullmatch(self.username):
             found |= {f"n:{self.username}": NAME, f"p:{self.username}@{self.address}": PAIR}
         return found
-
-
-def _network(host: str) -> str:
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return "unknown"
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.ipv4_mapped:
-            return str(address.ipv4_mapped)
-        return str(ipaddress.IPv6Network((address, 64), strict=False).network_address)
-    return str(address)
 
 
 def seconds_to_wait(connection: Connection, guesser: Guesser, user_id: int | None) -> int:

@@ -159,6 +159,8 @@ def _files(directory: Path) -> list[Path]:
 
 def _make(directory: Path) -> Path:
     key = ECKey.generate_key(_CURVE)
+    while key.thumbprint().startswith("-"):  # a command would take it for an option
+        key = ECKey.generate_key(_CURVE)
     unfinished = directory / f".{key.thumbprint()}.{os.getpid()}"
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:

@@ -16,7 +16,7 @@ from api.auth.keys import SigningKeys
 from api.auth.server import Answer, LoginServer
 from api.auth.turnstile import Turnstile
 from api.services import Services, services_of
-from common.errors import BookstoreError, KeysUnavailableError, UnauthenticatedError
+from common.errors import BookstoreError, UnauthenticatedError
 from common.tokens import TokenVerifier
 
 _FORM = "application/x-www-form-urlencoded"
@@ -95,7 +95,6 @@ async def token(request: Request, login: LoginOf) -> Response:
     summary="Revoke a token",
     responses={
         **_FORM_RESPONSES,
-        **problems.responses(413, 415, 503, KeysUnavailableError, *problems.WRITING),
         200: {
             "description": "It is revoked, or was no good before.",
             "content": {"application/json": {"schema": {"type": "object"}, "example": {}}},

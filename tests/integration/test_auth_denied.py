@@ -14,7 +14,7 @@ from api.auth.passwords import Passwords
 from api.auth.users import add_user, find_user
 from common.database import Database, thread_engine
 from common.denied_tokens import DeniedTokens
-from common.errors import KeysUnavailableError
+from common.errors import DatabaseUnavailableError
 from common.tokens import API, READER, SCOPES, Principal
 from grpc_reader.arrival import understand
 from grpc_reader.generations import Generations
@@ -252,7 +252,7 @@ async def test_until_the_list_was_read_nobody_can_be_judged(api: Api) -> None:
     database = Database(api.settings)
     denied = DeniedTokens(database)
     principal = Principal("ada", frozenset(), int(time.time()) + 60, "1", frozenset({"1"}))
-    with pytest.raises(KeysUnavailableError):
+    with pytest.raises(DatabaseUnavailableError):
         denied.check(principal)
     await denied.read()
     denied.check(principal)

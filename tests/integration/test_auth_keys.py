@@ -68,7 +68,7 @@ def services(start: Starter, database_url: str) -> tuple[Service, Service]:
     engine = thread_engine(database_settings(database_url))
     add_user(engine, "ada", Passwords().hash(PASSWORD), list(SCOPES))
     engine.dispose()
-    api = start("api", SIGNING_KEY_LEAD=f"PT{LEAD_SECONDS}S")
+    api = start("api", SIGNING_KEY_LEAD=f"PT{LEAD_SECONDS}S", RATE_LIMIT_LOGIN="0")
     reader = start("grpc_reader", JWKS_URL=f"{api.url}/.well-known/jwks.json")
     eventually(lambda: api.ready and reader.ready, within=20, because="both serve")
     return api, reader
