@@ -2,7 +2,7 @@
 PYTHON := .local/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help up test faults soak witness check proto-check openapi-check fmt lock protos clean
+.PHONY: help up test faults fuzz soak witness check proto-check openapi-check fmt lock protos clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -20,6 +20,11 @@ test: ## run the suite, two tests at a time, without those of minutes (PYTEST="-
 faults: ## every fault test, those too that take minutes (PYTEST="-k relay" narrows it)
 	@devstack/venv.sh requirements-dev.txt
 	$(PYTHON) -m pytest tests/faults -m "long or not long" $(PYTEST)
+
+fuzz: ## calls of all kinds that the API's description allows or forbids, for MINUTES=10, from SEED=1
+	@devstack/venv.sh requirements-dev.txt
+	FUZZ_MINUTES=$(or $(MINUTES),10) FUZZ_SEED=$(or $(SEED),1) \
+	  $(PYTHON) -m pytest tests/contract/test_schemathesis.py -m long --timeout=0 -s
 
 soak: ## faults of all kinds at random for MINUTES=60, from SEED; a report in .local/soak
 	@devstack/venv.sh requirements-dev.txt

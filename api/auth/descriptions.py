@@ -98,6 +98,8 @@ def _form(required: list[str], examples: dict[str, Any], **fields: dict[str, Any
         "type": "object",
         "required": required,
         "properties": {name: {"type": "string", **field} for name, field in fields.items()},
+        # Others are ignored, but none may be there twice (RFC 6749, section 3.2).
+        "additionalProperties": {"type": "string"},
     }
     content = {"schema": schema, "examples": {name: {"value": value} for name, value in examples.items()}}
     return {
@@ -130,6 +132,6 @@ TOKEN_REQUEST = _form(
 REVOCATION_REQUEST = _form(
     ["token"],
     {"refresh": {"token": "8xLOxBtZp8…", "token_type_hint": "refresh_token"}},
-    token={"description": "The refresh token, or an access token."},
+    token={"description": "The refresh token, or an access token.", "minLength": 1},
     token_type_hint={"description": "Not needed."},
 )

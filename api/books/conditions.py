@@ -6,13 +6,17 @@ from fastapi import Depends, Header
 from pydantic import WithJsonSchema
 
 _MATCH = "Change the book only if it is at one of these versions."
+# Any `*` or list of RFC 9110, section 13.1; elements may be empty.
+_TAG = r'((W/)?"[!#-~]*")?'
+_TAGS = rf"^[ \t]*(\*|{_TAG}[ \t]*(,[ \t]*{_TAG}[ \t]*)*)$"
 _NONE_MATCH = "Send the book only if it is at none of these versions."
 
 
 def _text(description: str) -> WithJsonSchema:
     """To a client a list of tags is one text, for it may be `*` as well."""
-    kinds = [{"type": "string"}, {"type": "null"}]
-    return WithJsonSchema({"anyOf": kinds, "description": description, "examples": ['"1"']})
+    return WithJsonSchema(
+        {"type": "string", "pattern": _TAGS, "description": description, "examples": ['"1"']}
+    )
 
 
 def _joined(lines: list[str] | None) -> str | None:

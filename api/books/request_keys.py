@@ -28,7 +28,8 @@ _KEY = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]){1,255})"|([\x21\x23-\x5b\x5d-
 
 
 _SCHEMA = {
-    "anyOf": [{"type": "string", "minLength": 1, "maxLength": 257}, {"type": "null"}],
+    "type": "string",
+    "pattern": r'^("[!#-\[\]-~]{1,255}"|[!#-\[\]-~]{1,255})$',
     "description": _DESCRIPTION,
     "examples": ["8e03978e-40d5-43dd-bc93-6894a57f9324"],
 }
