@@ -2,7 +2,7 @@
 PYTHON := .local/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help up test faults fuzz soak witness check proto-check openapi-check fmt lock protos clean
+.PHONY: help up test faults fuzz overload soak witness check proto-check openapi-check fmt lock protos clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -25,6 +25,10 @@ fuzz: ## calls of all kinds that the API's description allows or forbids, for MI
 	@devstack/venv.sh requirements-dev.txt
 	FUZZ_MINUTES=$(or $(MINUTES),10) FUZZ_SEED=$(or $(SEED),1) \
 	  $(PYTHON) -m pytest tests/contract/test_schemathesis.py -m long --timeout=0 -s
+
+overload: ## twice the load that the API can serve, for MINUTES=5
+	@devstack/venv.sh requirements-dev.txt
+	OVERLOAD_SECONDS=$$(( $(or $(MINUTES),5) * 60 )) $(PYTHON) -m pytest tests/faults/test_overload.py -m long -s
 
 soak: ## faults of all kinds at random for MINUTES=60, from SEED; a report in .local/soak
 	@devstack/venv.sh requirements-dev.txt

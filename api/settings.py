@@ -87,7 +87,7 @@ class ApiSettings(KeySettings, DatabaseSettings, BrokerSettings, CacheSettings, 
     rate_limit_address: NonNegativeInt = 2000
     rate_limit_user: NonNegativeInt = 1000
     rate_limit_login: NonNegativeInt = 20
-    requests_max: PositiveInt = 256
+    requests_max: PositiveInt = 128
     connections_max: PositiveInt = 2500
     head_max_bytes: PositiveInt = 16 * 1024
     trusted_proxies: Annotated[str, AfterValidator(_networks)] = ""

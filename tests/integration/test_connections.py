@@ -16,6 +16,8 @@ from tests.waiting import eventually
 HEAD = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /v1/auth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
 LIMIT = 16_384
+# After which uvicorn ends a connection by itself.
+IDLE_SECONDS = 5
 
 
 @pytest.fixture
@@ -232,12 +234,14 @@ def few(api: Api, api_settings: Callable[..., ApiSettings]) -> Iterator[Api]:
 def test_idle_connections_make_room_for_new_ones_the_oldest_first(
     few: Api, connect: Callable[..., socket.socket]
 ) -> None:
+    begun = time.monotonic()
     idle = [connect(few) for _ in range(20)]
     assert all(is_alive(each) for each in idle)
     assert is_alive(idle[0])  # so that the second is the oldest now
     for _ in range(15):
         assert is_alive(connect(few))
     assert said(idle[1]) == b""
+    assert time.monotonic() - begun < IDLE_SECONDS, "or it has ended by itself"
     assert is_alive(idle[0])
 
 
