@@ -77,7 +77,7 @@ class ApiSettings(KeySettings, DatabaseSettings, BrokerSettings, CacheSettings, 
     """
 
     api_port: Port = 8000
-    access_token_lifetime: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(hours=1))] = timedelta(
+    access_token_lifetime: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=1))] = timedelta(
         minutes=15
     )
     refresh_token_lifetime: timedelta = timedelta(days=30)

@@ -15,7 +15,7 @@ from common.errors import BookstoreError, DatabaseUnavailableError, Unauthentica
 from common.tables import DeniedTokenRow
 from common.tokens import Principal
 
-KEPT = timedelta(minutes=70)
+KEPT = timedelta(hours=25)
 """How long a name is denied: longer than any access token is good for, by any of the services' clocks."""
 DENIED = "This login was ended; log in again."
 _POLL_SECONDS = 1.0

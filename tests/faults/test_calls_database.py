@@ -103,9 +103,10 @@ def test_the_record_is_followed_again_when_its_table_was_locked_or_gone(  # noqa
     def complaints() -> int:
         return sum(each.getMessage() == "record not followed" for each in caplog.records)
 
-    publisher.publish(*(make_event(1, version) for version in range(1, 31)))
-    watcher = watch(0)
-    assert [next(watcher).event.position for _ in range(30)] == list(range(1, 31))
+    publisher.publish(*(make_event(1, version) for version in range(1, 451)))
+    # It reads the last page, and leaves the first unread.
+    watcher = watch(420)
+    assert [next(watcher).event.position for _ in range(30)] == list(range(421, 451))
     [_, _, events] = calls(reader)
     with reader_engine.connect() as other:
         other.exec_driver_sql(take)
@@ -115,7 +116,7 @@ def test_the_record_is_followed_again_when_its_table_was_locked_or_gone(  # noqa
                 assert refusal(call)[0] == code
         finally:
             other.exec_driver_sql(give_back)
-    publisher.publish(make_event(1, 31))
-    assert next(watcher).event.position == 31
+    publisher.publish(make_event(1, 451))
+    assert next(watcher).event.position == 451
     assert complaints() == 1, "it is said once"
     assert next(watch(0)).event.position == 1
