@@ -11,6 +11,7 @@ from limits import RateLimitItemPerSecond
 from limits.aio.storage import RedisStorage
 from redis.exceptions import RedisError
 
+from common.cache import loop_redis
 from common.settings import CacheSettings
 
 WINDOW_SECONDS = 1
@@ -53,13 +54,14 @@ class Rates:
         self._items = {
             policy: RateLimitItemPerSecond(quota, namespace=policy) for policy, quota in self.quotas.items()
         }
+        self._redis = loop_redis(
+            settings, socket_timeout=_TIMEOUT_SECONDS, socket_connect_timeout=_TIMEOUT_SECONDS, retry=None
+        )
         self._storage = RedisStorage(
             settings.cache_url.get_secret_value(),
             implementation="redispy",
             key_prefix="bookstore:rates",
-            socket_timeout=_TIMEOUT_SECONDS,
-            socket_connect_timeout=_TIMEOUT_SECONDS,
-            retry=None,  # type: ignore[arg-type]  # handed on to redis as it is
+            connection_pool=self._redis.connection_pool,  # type: ignore[arg-type]  # handed on as it is
         )
         self._window = _Window(0)
 
@@ -89,7 +91,7 @@ class Rates:
         finally:
             sharing.cancel()
             await asyncio.wait([sharing])
-            await self._storage.bridge.get_connection().aclose()  # type: ignore[attr-defined]  # redis's own
+            await self._redis.aclose()
 
     async def _share_for_ever(self) -> None:
         alone = False

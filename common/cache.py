@@ -111,7 +111,8 @@ def thread_redis(url: SecretStr, tls: ClientTls, **options: Any) -> BlockingRedi
     return redis
 
 
-def _loop_redis(settings: CacheSettings, **options: Any) -> Redis:  # noqa: ANN401  the library's
+def loop_redis(settings: CacheSettings, **options: Any) -> Redis:  # noqa: ANN401  the library's
+    """The same for an event loop."""
     text = settings.cache_url.get_secret_value()
     if not text.startswith("rediss:"):
         return Redis.from_url(text, **options)
@@ -129,7 +130,7 @@ class BookCache:
     """Look up, fill, evict. None raises, or takes over a tenth of a second when Redis is down."""
 
     def __init__(self, settings: CacheSettings) -> None:
-        self._redis = _loop_redis(
+        self._redis = loop_redis(
             settings,
             decode_responses=True,
             socket_timeout=_TIMEOUT_SECONDS,

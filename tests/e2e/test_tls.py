@@ -78,6 +78,9 @@ def test_a_book_written_over_https_is_delivered_over_amqps_and_watched_over_grpc
             event = next(iter(reader.watch(0, book_id)))
             assert (event.book.title, event.book_version) == ("Dune", 1)
             assert reader.get(book_id).author == "Frank Herbert"
+    log = system.services["api"].log
+    assert log is not None
+    assert "counted by this process alone" not in log.read_text(), "logins are counted in the cache"
     assert [event["book_id"] for event in system.recorded(book_id)] == [str(book_id)]
     for name in ("api", "outbox_relay", "grpc_reader"):
         eventually(partial(all_up, system, name), because=f"{name} reaches all servers")
