@@ -99,7 +99,7 @@ def test_a_file_is_imported_over_https(system: System, tmp_path: Path) -> None:
 
 
 def test_commands_that_do_not_trust_the_server_say_so(system: System, stranger: Authority) -> None:
-    for command in (("api", "import", __file__), ("grpc_reader", "list")):
+    for command in (("api", "import", "--format", "csv", __file__), ("grpc_reader", "list")):
         changed = System({**system.environment, "API_CLIENT_TLS_CA": str(stranger.ca)})
         done = changed.run(*command)
         assert done.returncode == 1

@@ -172,11 +172,12 @@ def test_calls_beyond_those_in_work_are_refused_at_once_and_health_is_not(
         )
         answers: list[httpx.Response] = []
 
-        def change() -> None:
-            with found.client(token) as own:
+        def change(own: httpx.Client) -> None:
+            with own:
                 answers.append(own.patch(book, json={"title": "b"}))
 
-        waiting = [Thread(target=change) for _ in range(2)]
+        # A client takes a moment to make, and the locks are waited for only so long.
+        waiting = [Thread(target=change, args=[found.client(token)]) for _ in range(2)]
         for thread in waiting:
             thread.start()
         eventually(lambda: client.get("/v1/books").status_code == 503, within=2)
