@@ -7,16 +7,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from threading import Event, Thread
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from sqlalchemy import Engine, text
 
 from api.settings import ApiSettings
 from common.database import thread_engine
 from devstack.servers import free_port
+from devstack.stack import Stack
 from tests.fixtures.api import Api, served
+from tests.fixtures.wire import wire_to
 from tests.waiting import eventually
 
 Settings = Callable[..., ApiSettings]
@@ -130,6 +134,24 @@ def test_without_redis_each_api_counts_alone_and_nobody_waits(limited: Callable[
     nowhere = SecretStr(f"redis://127.0.0.1:{free_port()}/0")
     with limited(rate_limit_address=10, cache_url=nowhere).client() as client:
         assert in_one_second(client, 12) == [401] * 10 + [429] * 2
+
+
+def test_when_redis_is_back_calls_are_counted_there_again(
+    limited: Callable[..., Api], stack: Stack, caplog: pytest.LogCaptureFixture
+) -> None:
+    with wire_to(urlsplit(stack.cache_url).port or 0) as wire, Redis.from_url(stack.cache_url) as redis:
+
+        def keys() -> list[object]:
+            return list(redis.scan_iter("bookstore:rates*"))
+
+        wire.cut()
+        through = SecretStr(f"redis://127.0.0.1:{wire.port}/0")
+        with limited(rate_limit_address=10, cache_url=through).client() as client:
+            in_one_second(client, 5)
+            eventually(lambda: "counted by this process alone" in caplog.text)
+            eventually(lambda: not keys(), because="those of other tests are over")
+            wire.mend()
+            eventually(lambda: client.get("/v1/books/1").status_code and keys())
 
 
 FORGED = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"}
