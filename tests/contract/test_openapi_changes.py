@@ -130,7 +130,7 @@ def test_a_change_that_breaks_clients_is_found(change: Change, words: str) -> No
         lambda it: schema(it, "Book").update(description="Another sentence."),
         lambda it: parameter(it, "sort")["schema"]["enum"].append("version"),
         lambda it: call(it, BOOKS, "get")["parameters"].append(new_parameter(required=False)),
-        lambda it: call(it, BOOKS, "get")["responses"].update({"429": {"description": "Too fast."}}),
+        lambda it: call(it, BOOKS, "get")["responses"].update({"451": {"description": "Too fast."}}),
         lambda it: call(it, BOOKS, "get").update(security=[]),
         lambda it: call(it, BOOKS, "get")["responses"].pop("503"),
     ],
