@@ -25,6 +25,8 @@ from tests.faults.trial import Trial
 from tests.fixtures.wire import wire_to
 from tests.waiting import eventually
 
+_GATE = "gate"
+
 
 def commit_that_never_arrives(trial: Trial, build: str) -> Evidence:
     """The API's connection to the database ends just before it says COMMIT."""
@@ -145,23 +147,27 @@ def _returned(trial: Trial) -> bool:
 def _bound(trial: Trial, *keys: str) -> Iterator[None]:
     """The queues want events with these routing keys only, while the block lasts.
 
-    The reader, which would put its binding back within seconds, stands still meanwhile.
+    The reader, which would put its binding back within seconds, stands still meanwhile. Both queues are
+    behind one exchange: an event that is sent again between two bindings would be on one of them only.
     """
     reader = trial.system.services["grpc_reader"]
     reader.signal(signal.SIGSTOP)
     channel = trial.tap.connection.default_channel
     queues = (trial.tap.queue, QUEUE.name)
+    channel.exchange_declare(_GATE, "fanout", durable=False, auto_delete=False)
+    for queue in queues:
+        channel.queue_bind(queue, _GATE)
+    for key in keys:
+        channel.exchange_bind(_GATE, EXCHANGE, key)
     for queue in queues:
         channel.queue_unbind(queue, EXCHANGE, "book.#")
-        for key in keys:
-            channel.queue_bind(queue, EXCHANGE, key)
     try:
         yield
     finally:
+        channel.exchange_bind(_GATE, EXCHANGE, "book.#")
         for queue in queues:
             channel.queue_bind(queue, EXCHANGE, "book.#")
-            for key in keys:
-                channel.queue_unbind(queue, EXCHANGE, key)
+        channel.exchange_delete(_GATE)
         reader.signal(signal.SIGCONT)
 
 
