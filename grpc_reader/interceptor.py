@@ -14,11 +14,10 @@ from grpc_reader.errors import ANSWERED, to_status
 from grpc_reader.gate import Gate
 from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
-from grpc_reader.open_streams import in_room
+from grpc_reader.open_calls import OpenCalls
+from grpc_reader.request_message import one_message
 
 _NAMES = {code.value[0]: code.name for code in StatusCode}
-# Whoever watches health or asks what there is; anybody may, so that they must not be many.
-_OPEN_STREAMS = 100
 _LOG = logging.getLogger(__name__)
 
 # grpc's own classes are generic for the type checker only.
@@ -27,13 +26,16 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Around every call that is not open: room for it, the token, the call, and one answer to any error."""
+    """Around every call that is not open: the token, its message, room for it, and one answer to any error.
+
+    A caller without a token so holds nothing, and one who is slow to send the message holds nobody's room.
+    """
 
     def __init__(self, authentication: Authentication, limits: GrpcLimits, metrics: ReaderMetrics) -> None:
         self._authentication = authentication
         self._room = Gate(limits.grpc_max_calls, "calls")
         self._stream_room = Gate(limits.grpc_max_watchers, "streams")
-        self._open_room = Gate(_OPEN_STREAMS, "streams that need no token")
+        self._open_calls = OpenCalls()
         self._calls = metrics.calls
 
     async def intercept_service(
@@ -47,36 +49,36 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler is None:
             return None
         if is_open(method):
-            return in_room(self._open_room, handler)
+            return self._open_calls.guarded(handler)
+        parse = handler.request_deserializer
+        # As streams of requests, all of them: so the handler has the call before its message is there.
         if handler.response_streaming:
             stream = handler.unary_stream
 
-            async def guarded_stream(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
-                async with self._guard(method, self._stream_room, context) as principal:
-                    with self._authentication.admitted(principal) as admission:
+            async def guarded_stream(_: object, context: Context) -> AsyncIterator[Any]:
+                async with self._guard(method, context) as principal:
+                    request = await one_message(context, parse)
+                    with self._stream_room.passage(), self._authentication.admitted(principal) as admission:
                         async for response in stream(request, context):
                             admission.check()
                             yield response
 
-            return grpc.unary_stream_rpc_method_handler(
-                guarded_stream, handler.request_deserializer, handler.response_serializer
-            )
+            return grpc.stream_stream_rpc_method_handler(guarded_stream, None, handler.response_serializer)
         unary = handler.unary_unary
 
-        async def guarded_unary(request: Any, context: Context) -> Any:  # noqa: ANN401  any call's message
-            async with self._guard(method, self._room, context):
-                return await unary(request, context)
+        async def guarded_unary(_: object, context: Context) -> Any:  # noqa: ANN401  any call's message
+            async with self._guard(method, context):
+                request = await one_message(context, parse)
+                with self._room.passage():
+                    return await unary(request, context)
 
-        return grpc.unary_unary_rpc_method_handler(
-            guarded_unary, handler.request_deserializer, handler.response_serializer
-        )
+        return grpc.stream_unary_rpc_method_handler(guarded_unary, None, handler.response_serializer)
 
     @asynccontextmanager
-    async def _guard(self, method: str, room: Gate, context: Context) -> AsyncIterator[Principal]:
+    async def _guard(self, method: str, context: Context) -> AsyncIterator[Principal]:
         # A call is counted before its answer goes out: whoever has that may look at the figures.
         try:
-            with room.passage():
-                yield await self._authentication.check(context.invocation_metadata() or ())
+            yield await self._authentication.check(context.invocation_metadata() or ())
         except (asyncio.CancelledError, GeneratorExit):
             self._calls.labels(method, StatusCode.CANCELLED.name).inc()
             raise

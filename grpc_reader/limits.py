@@ -4,6 +4,8 @@ from common.settings import Settings
 
 _IDLE_MILLISECONDS = 300_000
 _HANDSHAKE_MILLISECONDS = 10_000
+# Calls that the loop has not taken up yet. Above gRPC's own 1,000 it would cancel anybody's, at random.
+_PENDING_CALLS = 20_000
 # A client that has vanished without a word is noticed, and its streams ended, after the sum of both.
 _PING_MILLISECONDS = 60_000
 _PONG_MILLISECONDS = 20_000
@@ -35,6 +37,8 @@ class GrpcLimits(Settings):
             ("grpc.absolute_max_metadata_size", self.grpc_max_metadata_bytes),
             ("grpc.max_allowed_incoming_connections", self.grpc_max_connections),
             ("grpc.max_concurrent_streams", self.grpc_max_streams),
+            ("grpc.server.max_pending_requests", _PENDING_CALLS),
+            ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
             ("grpc.max_connection_idle_ms", _IDLE_MILLISECONDS),
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
             ("grpc.keepalive_time_ms", _PING_MILLISECONDS),

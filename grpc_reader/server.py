@@ -37,8 +37,6 @@ from protos.bookstore.v1.books_pb2 import DESCRIPTOR as BOOKS
 from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 
 _SERVICES = tuple(service.full_name for file in (BOOKS, EVENTS) for service in file.services_by_name.values())
-# Beside all that the limits let in: health, which needs no token, and what is only there to be refused.
-_SPARE_CALLS = 500
 # Longer than a query may take (common/database.py), so that calls that have begun are answered.
 _GRACE_SECONDS = 4.0
 _BATCH_SECONDS = 6.0
@@ -66,7 +64,6 @@ def grpc_server(  # noqa: PLR0913  what it is made of
             ("grpc.so_reuseport", 0),
             *limits.options,
         ],
-        maximum_concurrent_rpcs=limits.grpc_max_calls + limits.grpc_max_watchers + _SPARE_CALLS,
     )
     books = BookService(database, cache)
     books_pb2_grpc.add_BookServiceServicer_to_server(books, server)  # type: ignore[no-untyped-call]  # generated

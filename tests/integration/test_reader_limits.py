@@ -126,7 +126,7 @@ def is_heard(stream: Any) -> bool:  # noqa: ANN401  as above
 def test_streams_of_health_are_few_and_health_is_told_to_everybody(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("grpc_reader.interceptor._OPEN_STREAMS", 2)
+    monkeypatch.setattr("grpc_reader.open_calls._STREAMS", 2)
     reader = start()
     request = health_pb2.HealthCheckRequest()
     with channel(reader) as own:
