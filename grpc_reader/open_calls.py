@@ -51,6 +51,9 @@ class OpenCalls:
             return await call()
         except (DeadlineExceededError, InvalidInputError, TooManyCallsError) as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
+        except NotImplementedError:
+            # gRPC itself would write a traceback to the log for each call of a stranger's.
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "This server does not have this call.")
 
     def _take_place(self, context: Context) -> None:
         connection = context.peer()

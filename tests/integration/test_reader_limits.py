@@ -142,6 +142,24 @@ def test_streams_of_health_are_few_and_health_is_told_to_everybody(
         eventually(lambda: is_heard(stub.Watch(request, timeout=60)))
 
 
+def test_a_connection_has_few_calls_without_a_token_and_others_and_those_with_one_have_theirs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grpc_reader.open_calls._CALLS_OF_A_CONNECTION", 2)
+    reader = start()
+    request = health_pb2.HealthCheckRequest()
+    with channel(reader) as own, channel(reader) as other:
+        stub = health_pb2_grpc.HealthStub(own)
+        watchers = [stub.Watch(request, timeout=60) for _ in range(2)]
+        assert [next(each).status for each in watchers] == [health_pb2.HealthCheckResponse.SERVING] * 2
+        assert is_refused(stub.Check.future(request, timeout=10), "2 calls without a token")
+        others = health_pb2_grpc.HealthStub(other)
+        assert others.Check(request, timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+        assert is_answered(reader, own)
+        watchers[0].cancel()
+        eventually(lambda: stub.Check.future(request, timeout=10).code() is StatusCode.OK)
+
+
 def test_what_needs_no_token_takes_no_room_from_what_does(start: Start) -> None:
     """However many calls of any kind come, reflection still answers and a book is still found."""
     reader = start(grpc_max_calls=1, grpc_max_watchers=1)
