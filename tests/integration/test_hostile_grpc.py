@@ -187,3 +187,14 @@ def test_a_message_that_does_not_come_ends_its_call(
 def test_a_stranger_is_refused_before_the_message_is_there(reader: RunningReader) -> None:
     with lines(reader.port, 1) as (line,):
         assert b"Send a bearer token" in line.send(calls(1)).received(2, b"Send a bearer token")
+
+
+def test_a_second_message_of_a_call_with_one_is_never_read(reader: RunningReader) -> None:
+    token = dict(reader.metadata)["authorization"]
+    found, lost = (message(books_pb2.GetBookRequest(id=number).SerializeToString()) for number in (1, 2))
+    with lines(reader.port, 1) as (line,):
+        line.send(
+            calls(1, head(GET_BOOK, ("authorization", token))) + frame(DATA, END_STREAM, 1, found + lost)
+        )
+        answer = line.received(1, b"\0" * 100)
+    assert (answer.count(b"Dune"), answer.count(b"There is no book")) == (1, 0)
