@@ -11,6 +11,7 @@ from common.books import NewBook
 from common.errors import InvalidInputError, Violation
 
 HEADER = ["title", "author", "publication_date"]
+_LINE_ENDS = (b"", b"\n", b"\r", b"\r\n")
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,10 @@ class _Record:
 class _Splitter:
     """Joins lines into records, which end outside quotes; a record longer than 64 KiB is given up.
 
-    A quote that is never closed would swallow the rest of the file. Giving up takes back only the line
-    that the quote stands in, so one bad row costs one row.
+    As in RFC 4180, section 2, a quote opens only where a field begins; elsewhere in a plain field it is a
+    character like others. A quote that is never closed, or is closed in the middle of a later field, would
+    swallow the rows behind it. Giving up takes back only the line that the record begins with, so one bad
+    row costs one row.
     """
 
     def __init__(self) -> None:
@@ -32,15 +35,19 @@ class _Splitter:
         self._first_line = 1
         self._lines: list[bytes] = []
         self._size = 0
-        self._quotes = 0
+        self._is_quoted = False
 
     def take(self, line: bytes) -> Iterator[_Record]:
         """The records that are complete with this line."""
         self._lines.append(line)
         self._size += len(line)
-        self._quotes += line.count(b'"')
         self._line += 1
-        if self._quotes % 2 == 0:
+        try:
+            self._is_quoted = _ends_in_quotes(line, self._is_quoted)
+        except _BadQuoteError:
+            yield from self._give_up("is not CSV: behind a closing quote comes no comma and no end of a line")
+            return
+        if not self._is_quoted:
             too_long = f"is longer than {LINE_MAX_BYTES} bytes" if self._size > LINE_MAX_BYTES else ""
             record = _Record(self._first_line, b"".join(self._lines), too_long)
             self._restart()
@@ -63,7 +70,38 @@ class _Splitter:
             yield from self.take(again)
 
     def _restart(self) -> None:
-        self._first_line, self._lines, self._size, self._quotes = self._line, [], 0, 0
+        self._first_line, self._lines, self._size, self._is_quoted = self._line, [], 0, False
+
+
+class _BadQuoteError(Exception):
+    """A quoted field goes on behind its closing quote."""
+
+
+def _ends_in_quotes(line: bytes, is_quoted: bool) -> bool:  # noqa: FBT001  what the line before ended in
+    """Whether the line ends inside a quoted field, when it begins inside one or where a field begins."""
+    position = 0
+    while True:
+        if not is_quoted:
+            if line.startswith(b'"', position):
+                position += 1
+            else:
+                position = line.find(b",", position) + 1
+                if not position:
+                    return False
+                continue
+        position = line.find(b'"', position) + 1
+        if not position:
+            return True
+        if line.startswith(b'"', position):
+            is_quoted = True
+            position += 1
+        elif line.startswith(b",", position):
+            is_quoted = False
+            position += 1
+        elif line[position:] in _LINE_ENDS:
+            return False
+        else:
+            raise _BadQuoteError
 
 
 class CsvRows:
@@ -116,12 +154,14 @@ def _row(record: _Record) -> Row:
         book = NewBook.model_validate(dict(zip(HEADER, fields, strict=True)))
     except UnicodeDecodeError:
         reason = "is not UTF-8"
-    except csv.Error as error:
-        reason = f"is not CSV: {error}"
+    except csv.Error:
+        reason = "is not CSV: a carriage return stands outside quotes"
     except ValidationError as error:
         reason = faults_of(error)
     except ValueError:
         reason = f"has {len(fields)} fields instead of {len(HEADER)}"
+        if lines := record.raw.rstrip(b"\r\n").count(b"\n"):
+            reason += f", up to line {record.line + lines}"
     else:
         return Row(record.line, record.raw, book)
     return Row(record.line, record.raw, reason=reason)

@@ -83,7 +83,8 @@ def test_garbage_behind_the_header_never_raises_and_does_not_depend_on_the_cut(r
         (b"Dune,Frank Herbert,", "publication_date: must be a date, written YYYY-MM-DD"),
         (b"D\xffne,Frank Herbert,1965-08-01", "is not UTF-8"),
         (b"D\x00ne,Frank Herbert,1965-08-01", "title: must not contain the NUL character"),
-        (b'"Dune"x,Frank Herbert,1965-08-01', "is not CSV"),
+        (b'"Dune"x,Frank Herbert,1965-08-01', "is not CSV: behind a closing quote comes no comma"),
+        (b"Du\rne,Frank Herbert,1965-08-01", "is not CSV: a carriage return stands outside quotes"),
         (b'"Dune,Frank Herbert,1965-08-01', "has a quote that is never closed"),
         (b"x" * 70_000 + b",a,1965-08-01", "is longer than 65536 bytes"),
     ],
@@ -101,6 +102,37 @@ def test_quote_that_is_never_closed_costs_one_row_in_a_long_file() -> None:
     rows = read(HEAD + b'"Dune,a,1965-08-01\n' + good * 5000)
     assert (len(rows), sum(row.book is None for row in rows)) == (5001, 1)
     assert rows[0].reason == "has a quote that is not closed within 65536 bytes"
+
+
+LETTERS = st.text("abcxyzß Ж", min_size=1, max_size=5).filter(lambda text: bool(text.strip()))
+
+
+@given(
+    st.text('",a\r', max_size=12), st.lists(LETTERS, min_size=1, max_size=5), st.sampled_from(["%s", '"%s"'])
+)
+def test_a_line_of_any_commas_and_quotes_costs_no_row_but_its_own(
+    bad: str, titles: list[str], form: str
+) -> None:
+    good = "".join(f"{form % title},A,2000-01-01\n" for title in titles)
+    rows = read(HEAD + f"{bad}\n{good}".encode())
+    assert [row.book.title for row in rows if row.book and row.line > 2] == [t.strip() for t in titles]
+    assert [row.line for row in rows if row.line > 2] == list(range(3, 3 + len(titles)))
+
+
+@given(st.lists(st.from_regex('[ab]["ab]{0,5}', fullmatch=True), max_size=6))
+def test_quotes_in_the_middle_of_plain_fields_are_characters(titles: list[str]) -> None:
+    lines = "".join(f"{title},A,2000-01-01\n" for title in titles)
+    assert [row.book and row.book.title for row in read(HEAD + lines.encode())] == titles
+
+
+def test_a_quote_that_a_later_field_closes_costs_one_row() -> None:
+    rows = read(HEAD + b'"Dune,A,2000-01-01\nEmma,B,2000-01-01\n"Iliad",C,2000-01-01\n')
+    assert [(row.line, row.book and row.book.title) for row in rows] == [(2, None), (3, "Emma"), (4, "Iliad")]
+
+
+def test_a_row_of_several_lines_that_is_no_book_names_them() -> None:
+    (row,) = read(HEAD + b'"Dune,A,2000-01-01\nEmma",1815-12-23\n')
+    assert (row.line, row.reason) == (2, "has 2 fields instead of 3, up to line 3")
 
 
 def test_byte_order_mark_and_carriage_returns_are_taken() -> None:
