@@ -30,6 +30,9 @@ BOOK_EXAMPLE: dict[str, JsonValue] = {
     "created_at": "2026-01-31T09:30:00.000000Z",
     "updated_at": "2026-01-31T09:30:00.000000Z",
 }
+# What `str.strip` removes, and NUL; some text besides is between.
+_BLANK = r"\t-\r\u001c-\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+_TEXT: dict[str, JsonValue] = {"pattern": rf"^[^\u0000]*[^\u0000{_BLANK}][^\u0000]*$"}
 _DATE = re.compile(r"(?!0000)[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -69,13 +72,13 @@ UtcMoment = Annotated[
 ]
 Title = Annotated[
     str,
-    Field(min_length=1, max_length=TITLE_MAX_LENGTH),
+    Field(min_length=1, max_length=TITLE_MAX_LENGTH, json_schema_extra=_TEXT),
     BeforeValidator(_trimmed),
     AfterValidator(_storable),
 ]
 Author = Annotated[
     str,
-    Field(min_length=1, max_length=AUTHOR_MAX_LENGTH),
+    Field(min_length=1, max_length=AUTHOR_MAX_LENGTH, json_schema_extra=_TEXT),
     BeforeValidator(_trimmed),
     AfterValidator(_storable),
 ]

@@ -1,3 +1,4 @@
+import re
 from datetime import UTC, date, datetime
 
 import pytest
@@ -74,3 +75,14 @@ def test_longest_texts_are_counted_in_characters(title: str, author: str) -> Non
 def test_times_are_written_with_microseconds_and_z_in_every_year() -> None:
     assert utc_text(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02T03:04:05.000000Z"
     assert utc_text(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00.000000Z"
+
+
+def test_the_description_tells_which_text_is_blank_or_cannot_be_stored() -> None:
+    pattern = re.compile(NewBook.model_json_schema()["properties"]["title"]["pattern"])
+    for text in (*map(chr, [*range(0xD800), *range(0xE000, 0x10000)]), "a\x00", "\x00a", " a\n", "\x1c\x85"):
+        try:
+            NewBook.model_validate({**GOOD, "title": text})
+        except ValidationError:
+            assert not pattern.search(text), text.encode()
+        else:
+            assert pattern.search(text), text.encode()
