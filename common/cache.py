@@ -9,6 +9,7 @@ book's place; the fill succeeds only while that token stands, and an eviction re
 import logging
 import secrets
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,7 @@ _TICKET_LONGEST_MILLISECONDS = int((TICKET_SECONDS + CLOCK_MARGIN_SECONDS) * 100
 ENTRY_SECONDS = 600
 _TOKEN_MILLISECONDS = 2000
 _TIMEOUT_SECONDS = 0.1
+_OWED_AT_MOST = 10_000
 _VACANT_MARK = "?"
 # The last is what uvloop says of a connection that ended between two steps of its client.
 _ERRORS = (RedisError, OSError, RuntimeError)
@@ -141,9 +143,12 @@ class BookCache:
         self._look_up = self._redis.register_script(_LOOK_UP)
         self._fill = self._redis.register_script(_FILL)
         self._evict = self._redis.register_script(_EVICT)
+        self._owed: dict[int, float] = {}
 
     async def look_up(self, book_id: int) -> Book | Vacancy | None:
         """The book; or a vacancy, which the caller fills after reading the database; or None: do not fill."""
+        if self._owed and not await self._has_paid(book_id):
+            return None
         token = _VACANT_MARK + secrets.token_hex(8)
         try:
             answer, *rest = await self._look_up(keys=[TICKET_KEY], args=[book_id, token, _TOKEN_MILLISECONDS])
@@ -167,11 +172,36 @@ class BookCache:
             return False
 
     async def evict(self, book_id: int) -> None:
-        """Forget a book, so that a client sees its own write at once; promise 9 does not need it."""
+        """Forget a book, so that a client sees its own write at once; promise 9 does not need it.
+
+        What cannot be forgotten now is not looked up in the cache by this process until it is.
+        """
+        began = time.monotonic()
         try:
             await self._evict(keys=[TICKET_KEY], args=[book_id])
-        except _ERRORS as error:
+        except BaseException as error:
+            self._owe(book_id)
+            if not isinstance(error, _ERRORS):
+                raise
             _LOG.debug("cache eviction failed", extra={"error": repr(error)})
+        else:
+            # One that failed after this began is for a later change, perhaps.
+            if self._owed.get(book_id, began) < began:
+                del self._owed[book_id]
+
+    def _owe(self, book_id: int) -> None:
+        # After so long the entry is over by itself.
+        over = time.monotonic() - ENTRY_SECONDS
+        while self._owed and (len(self._owed) >= _OWED_AT_MOST or next(iter(self._owed.values())) < over):
+            del self._owed[next(iter(self._owed))]
+        self._owed.pop(book_id, None)
+        self._owed[book_id] = time.monotonic()
+
+    async def _has_paid(self, book_id: int) -> bool:
+        """Whether no eviction of the book is owed, or it could be made up for now."""
+        if book_id in self._owed:
+            await self.evict(book_id)
+        return book_id not in self._owed
 
     async def ping(self) -> None:
         """Raise RedisError or OSError unless the cache answers."""

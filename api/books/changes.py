@@ -6,8 +6,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from api.auth.dependencies import requires
-from api.books.conditions import IfMatch
-from api.books.etags import matching_versions
+from api.books.conditions import Conditions, ConditionsOf
+from api.books.etags import Versions
 from api.books.idempotency import RequestKey
 from api.books.request_keys import IdempotencyKey
 from api.services import Services, services_of
@@ -26,18 +26,15 @@ class Change:
     request: Request
     services: Services
     caller: Principal
-    if_match: str | None
+    conditions: Conditions | None
     key: str | None
 
     @property
-    def versions(self) -> frozenset[int] | None:
-        """The versions that the book may be at; None: any.
-
-        InvalidInputError for a bad header, ConditionRequiredError for none where one is required.
-        """
-        if self.if_match is None and self.services.if_match_required:
+    def versions(self) -> Versions | None:
+        """The versions that the book may be at; None: any. ConditionRequiredError where one is required."""
+        if self.services.if_match_required and (self.conditions is None or self.conditions.if_match is None):
             raise ConditionRequiredError("Send If-Match with the ETag of the book that you have read.")
-        return matching_versions(self.if_match)
+        return None if self.conditions is None else self.conditions.versions
 
     @property
     def traceparent(self) -> str:
@@ -48,7 +45,9 @@ class Change:
         """What names this request, if anything does; `content` is what is asked for, as JSON."""
         if self.key is None:
             return None
-        asked = (self.request.method, self.request.url.path, self.if_match, content)
+        found = self.conditions
+        conditions = (None, None) if found is None else (found.if_match, found.if_none_match)
+        asked = (self.request.method, self.request.url.path, *conditions, content)
         return RequestKey.of(self.caller.username, self.key, *asked)
 
 
@@ -56,10 +55,10 @@ async def _change_of(
     caller: Writer,
     request: Request,
     services: ServicesOf,
-    if_match: IfMatch = None,
+    conditions: ConditionsOf,
     key: IdempotencyKey = None,
 ) -> Change:
-    return Change(request, services, caller, if_match, key)
+    return Change(request, services, caller, conditions, key)
 
 
 async def _addition_of(

@@ -4,7 +4,7 @@ With a `RequestKey` a change is made once: the transaction stores what it was an
 raises `idempotency.AlreadyDoneError` with that.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -77,18 +77,18 @@ async def change_book(  # noqa: PLR0913, PLR0917  what, to what, if, and for who
     database: Database,
     book_id: int,
     changes: dict[str, Any],
-    if_match: Collection[int] | None,
+    versions: Container[int] | None,
     traceparent: str,
     request_key: RequestKey | None = None,
 ) -> Book:
-    """Give the book's fields the values in `changes`, if its version is one of `if_match` (None: any).
+    """Give the book's fields the values in `changes`, if its version is one of `versions` (None: any).
 
     A change to what is there already keeps the version and records no event. Raises BookNotFoundError and
     StaleVersionError.
     """
     async with database.begin() as transaction:
         await idempotency.claim(transaction, request_key)
-        book = await _locked(transaction, book_id, if_match)
+        book = await _locked(transaction, book_id, versions)
         if all(getattr(book, field) == value for field, value in changes.items()):
             await idempotency.keep(transaction, request_key, book)
             return book
@@ -106,14 +106,14 @@ async def change_book(  # noqa: PLR0913, PLR0917  what, to what, if, and for who
 async def delete_book(
     database: Database,
     book_id: int,
-    if_match: Collection[int] | None,
+    versions: Container[int] | None,
     traceparent: str,
     request_key: RequestKey | None = None,
 ) -> Book:
     """Remove the book; its last state is announced, at one version more. Raises as `change_book` does."""
     async with database.begin() as transaction:
         await idempotency.claim(transaction, request_key)
-        book = await _locked(transaction, book_id, if_match)
+        book = await _locked(transaction, book_id, versions)
         now = max(datetime.now(UTC), book.updated_at)
         last = book.model_copy(update={"version": book.version + 1, "updated_at": now})
         await transaction.execute(delete(BOOK_TABLE).where(_COLUMNS.id == book_id))
@@ -159,13 +159,13 @@ def _as_added(new: NewBook, book_id: int, now: datetime) -> Book:
     )
 
 
-async def _locked(transaction: AsyncConnection, book_id: int, if_match: Collection[int] | None) -> Book:
+async def _locked(transaction: AsyncConnection, book_id: int, versions: Container[int] | None) -> Book:
     """The book, its row locked until the transaction ends."""
     row = (
         await transaction.execute(select(*BOOK_COLUMNS).where(_COLUMNS.id == book_id).with_for_update())
     ).one_or_none()
     if row is None:
         raise BookNotFoundError(book_id)
-    if if_match is not None and row.version not in if_match:
+    if versions is not None and row.version not in versions:
         raise StaleVersionError(book_id, row.version)
     return Book.model_construct(**row._mapping)  # noqa: SLF001  Row's documented mapping

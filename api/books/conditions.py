@@ -1,15 +1,18 @@
-"""`If-Match` and `If-None-Match` as they are described and as they arrive."""
+"""`If-Match` and `If-None-Match` as they are described and as they arrive (RFC 9110, section 13)."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Header
 from pydantic import WithJsonSchema
 
-_MATCH = "Change the book only if it is at one of these versions."
+from api.books.etags import Versions
+
+_MATCH = "Only if the book is at one of these versions."
 # Any `*` or list of RFC 9110, section 13.1; elements may be empty.
 _TAG = r'((W/)?"[!#-~]*")?'
 _TAGS = rf"^[ \t]*(\*|{_TAG}[ \t]*(,[ \t]*{_TAG}[ \t]*)*)$"
-_NONE_MATCH = "Send the book only if it is at none of these versions."
+_NONE_MATCH = "Only if the book is at none of these versions."
 
 
 def _text(description: str) -> WithJsonSchema:
@@ -38,5 +41,23 @@ async def _if_none_match(
     return _joined(lines)
 
 
-IfMatch = Annotated[str | None, Depends(_if_match)]
-IfNoneMatch = Annotated[str | None, Depends(_if_none_match)]
+@dataclass(frozen=True)
+class Conditions:
+    """What a request says about the version that it is meant for: the headers, and what they mean."""
+
+    if_match: str | None
+    if_none_match: str | None
+    versions: Versions
+
+
+async def _conditions(
+    if_match: Annotated[str | None, Depends(_if_match)] = None,
+    if_none_match: Annotated[str | None, Depends(_if_none_match)] = None,
+) -> Conditions | None:
+    if if_match is None and if_none_match is None:
+        return None
+    return Conditions(if_match, if_none_match, Versions.of(if_match, if_none_match))
+
+
+ConditionsOf = Annotated[Conditions | None, Depends(_conditions)]
+"""None when the request has no condition."""

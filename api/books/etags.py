@@ -1,6 +1,8 @@
 """Entity tags of books (RFC 9110, section 8.8.3): the version, quoted. All are strong."""
 
 import re
+from collections.abc import Container
+from dataclasses import dataclass
 
 from common.books import Book
 from common.errors import InvalidInputError, Violation
@@ -38,10 +40,35 @@ def matching_versions(if_match: str | None) -> frozenset[int] | None:
     return frozenset(int(tag) for weak, tag in tags if not weak and _VERSION.fullmatch(tag))
 
 
-def is_none_match(if_none_match: str | None, book: Book) -> bool:
-    """Whether `If-None-Match` says that the client has this version already (weak comparison)."""
+def excluded_versions(if_none_match: str | None) -> frozenset[int] | None:
+    """The versions that `If-None-Match` rules out (weak comparison, 13.1.2); None when it is all."""
     if if_none_match is None:
-        return False
+        return frozenset()
     if if_none_match.strip(_BLANKS) == "*":
-        return True
-    return str(book.version) in {tag for _, tag in _parsed(if_none_match, "/header/if-none-match")}
+        return None
+    tags = _parsed(if_none_match, "/header/if-none-match")
+    return frozenset(int(tag) for _, tag in tags if _VERSION.fullmatch(tag))
+
+
+@dataclass(frozen=True)
+class Versions(Container[int]):
+    """Those a request is meant for: all that are `matching` (None: any) and not `excluded` (None: any)."""
+
+    matching: frozenset[int] | None
+    excluded: frozenset[int] | None
+
+    @classmethod
+    def of(cls, if_match: str | None, if_none_match: str | None) -> "Versions":
+        """InvalidInputError when one of the headers cannot be read."""
+        return cls(matching_versions(if_match), excluded_versions(if_none_match))
+
+    def __contains__(self, version: object) -> bool:
+        return self.is_matching(version) and self.is_news(version)
+
+    def is_matching(self, version: object) -> bool:
+        """Whether `If-Match` allows it."""
+        return self.matching is None or version in self.matching
+
+    def is_news(self, version: object) -> bool:
+        """Whether `If-None-Match` allows it: the client has another one."""
+        return self.excluded is not None and version not in self.excluded

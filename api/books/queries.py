@@ -77,14 +77,15 @@ async def get_book(database: Database, cache: BookCache, book_id: int) -> Book:
     found = await cache.look_up(book_id)
     if isinstance(found, Book):
         return found
-    book = await _read_book(database, book_id)
+    book = await read_book(database, book_id)
     if isinstance(found, Vacancy):
         await cache.fill(found, book)
     return book
 
 
 @_again
-async def _read_book(database: Database, book_id: int) -> Book:
+async def read_book(database: Database, book_id: int) -> Book:
+    """The book as its row has it; BookNotFoundError."""
     async with database.read() as connection:
         row = (await connection.execute(select(*BOOK_COLUMNS).where(_COLUMNS.id == book_id))).one_or_none()
     if row is None:

@@ -9,8 +9,8 @@ from api import problems
 from api.auth.dependencies import requires
 from api.books import commands, links, queries
 from api.books.changes import AdditionOf, Change, ChangeOf, ServicesOf
-from api.books.conditions import IfNoneMatch
-from api.books.etags import etag_of, is_none_match
+from api.books.conditions import ConditionsOf
+from api.books.etags import etag_of
 from api.books.json_bodies import JsonRoute
 from api.books.messages import PLAIN_NUMBER, BookPage, BookPatch, ListParameters
 from api.books.queries import Filters, Position
@@ -129,17 +129,22 @@ async def list_books(
     responses={
         200: {"headers": _ETAG_HEADER, "links": links.CHANGE},
         304: {"description": "The client has this version already.", "headers": _ETAG_HEADER},
-        **problems.responses(*problems.ACCESS, BookNotFoundError, InvalidInputError, *problems.READING),
+        **problems.responses(
+            *problems.ACCESS, BookNotFoundError, InvalidInputError, StaleVersionError, *problems.READING
+        ),
     },
 )
-async def get_book(
-    book_id: BookId,
-    services: ServicesOf,
-    if_none_match: IfNoneMatch = None,
-) -> Response:
-    """The book as it stands, never older than its newest recorded event."""
-    book = await queries.get_book(services.database, services.cache, book_id)
-    if is_none_match(if_none_match, book):
+async def get_book(book_id: BookId, services: ServicesOf, conditions: ConditionsOf) -> Response:
+    """The book as it stands, never older than its newest recorded event.
+
+    With a condition it is the row that decides, never the cache.
+    """
+    if conditions is None:
+        return _answer(await queries.get_book(services.database, services.cache, book_id))
+    book = await queries.read_book(services.database, book_id)
+    if not conditions.versions.is_matching(book.version):
+        raise StaleVersionError(book_id, book.version)
+    if not conditions.versions.is_news(book.version):
         return Response(status_code=304, headers={"ETag": etag_of(book)})
     return _answer(book)
 

@@ -1,10 +1,14 @@
 """One book's life over HTTP: its versions, its entity tags, and what each change announces."""
 
+import json
 from typing import Any
 
 import httpx
 import pytest
+from redis import Redis
 
+from common.cache import TICKET_KEY, entry_key
+from tests.fixtures.api import Api
 from tests.fixtures.ledger import Ledger
 
 DUNE = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
@@ -216,3 +220,57 @@ def test_an_if_none_match_that_is_no_list_of_tags_is_pointed_at(
 def test_a_changed_book_is_no_longer_304(writer: httpx.Client, path: str) -> None:
     writer.patch(path, json={"title": "Dune Messiah"})
     assert writer.get(path, headers={"If-None-Match": '"1"'}).json()["title"] == "Dune Messiah"
+
+
+@EVERY_CHANGE
+@pytest.mark.parametrize("if_none_match", ['"1"', 'W/"1"', "*", '"3", "1"'])
+def test_a_change_for_who_has_another_version_is_412_at_theirs(
+    writer: httpx.Client, ledger: Ledger, path: str, method: str, if_none_match: str
+) -> None:
+    with ledger.grows():
+        answer = writer.request(method, path, headers={"If-None-Match": if_none_match}, **CHANGES[method])
+    assert "version 1" in assert_problem(answer, 412, "stale-version")["detail"]
+
+
+@EVERY_CHANGE
+def test_a_change_for_who_has_another_version_is_made_at_another(
+    writer: httpx.Client, ledger: Ledger, path: str, method: str
+) -> None:
+    with ledger.grows(books=-(method == "DELETE"), events=1):
+        answer = writer.request(method, path, headers={"If-None-Match": '"2"'}, **CHANGES[method])
+    assert answer.is_success
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"If-Match": '"1"'}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"2"'}, 412),
+        ({"If-Match": 'W/"1"'}, 412),
+        ({"If-Match": '"2"', "If-None-Match": '"1"'}, 412),
+        ({"If-Match": '"1"', "If-None-Match": '"1"'}, 304),
+    ],
+)
+def test_a_read_under_conditions(
+    writer: httpx.Client, path: str, method: str, headers: dict[str, str], status: int
+) -> None:
+    assert writer.request(method, path, headers=headers).status_code == status
+
+
+def test_conditions_are_decided_by_the_row_and_not_by_the_cache(
+    api: Api, writer: httpx.Client, path: str
+) -> None:
+    """The cache has an old book, as when it could not be reached after the change."""
+    book = writer.get(path).json()
+    cache = api.settings.cache_url.get_secret_value()
+    with Redis.from_url(cache, decode_responses=True) as redis:
+        redis.set(TICKET_KEY, f"{redis.info('server')['run_id']} abc")
+        writer.patch(path, json={"title": "Dune Messiah"})
+        redis.set(entry_key("abc", book["id"]), json.dumps(book))
+        assert writer.get(path).json() == book, "the cache is not asked at all"
+        assert writer.get(path, headers={"If-None-Match": '"1"'}).json()["version"] == 2
+        assert writer.get(path, headers={"If-None-Match": '"2"'}).status_code == 304
+        assert writer.get(path, headers={"If-Match": '"1"'}).status_code == 412
+        redis.flushdb()

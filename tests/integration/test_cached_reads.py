@@ -82,6 +82,21 @@ async def test_a_cache_that_is_lost_on_the_way_only_costs_speed(
     assert await queries.get_book(database, cache, book.id) == book
 
 
+@pytest.mark.usefixtures("ticket")
+async def test_who_could_not_evict_a_book_does_not_serve_it_from_the_cache_until_that_is_done(
+    database: Database, relay_engine: Engine, cache: BookCache, wire: Wire, book: Book
+) -> None:
+    assert await queries.get_book(database, cache, book.id) == book
+    rename(relay_engine, "another")
+    wire.cut()
+    await cache.evict(book.id)
+    assert (await queries.get_book(database, cache, book.id)).title == "another"
+    wire.mend()
+    assert (await queries.get_book(database, cache, book.id)).title == "another"
+    rename(relay_engine, "a third")
+    assert (await queries.get_book(database, cache, book.id)).title == "another", "from the cache again"
+
+
 async def test_without_a_ticket_nothing_is_served_from_the_cache(
     database: Database, cache: BookCache, book: Book
 ) -> None:

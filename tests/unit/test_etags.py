@@ -2,7 +2,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from api.books.etags import etag_of, is_none_match, matching_versions
+from api.books.etags import Versions, etag_of, matching_versions
 from common.books import Book
 from common.errors import InvalidInputError
 
@@ -49,4 +49,24 @@ def test_if_match_that_is_no_list_of_tags_is_refused(header: str) -> None:
     [(None, False), ("*", True), ('"3"', True), ('W/"3"', True), ('"1", "3"', True), ('"4"', False)],
 )
 def test_if_none_match_compares_weakly(header: str | None, matches: bool) -> None:  # noqa: FBT001  a case
-    assert is_none_match(header, BOOK) is matches
+    assert Versions.of(None, header).is_news(BOOK.version) is not matches
+
+
+@pytest.mark.parametrize(
+    ("if_match", "if_none_match", "allowed"),
+    [
+        (None, None, True),
+        ("*", '"4"', True),
+        ('"3"', '"4"', True),
+        ('"3"', '"3"', False),
+        ('"3"', "*", False),
+        ('"4"', None, False),
+        (None, "*", False),
+    ],
+)
+def test_both_conditions_must_hold(
+    if_match: str | None,
+    if_none_match: str | None,
+    allowed: bool,  # noqa: FBT001  a case
+) -> None:
+    assert (BOOK.version in Versions.of(if_match, if_none_match)) is allowed
