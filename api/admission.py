@@ -1,6 +1,8 @@
 """Who is let in: so many calls a second from one address, and so many at once (docs/adr/0019)."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from fastapi import HTTPException
 from starlette.datastructures import MutableHeaders
@@ -92,6 +94,32 @@ class Room:
             await self._app(scope, receive, send)
         finally:
             self._free[kind] += 1
+
+
+class Places:
+    """So many for each user, of what takes long, so that nobody keeps out all others."""
+
+    def __init__(self, what: str, each: int, refusals: Refusals) -> None:
+        self._what = what
+        self._each = each
+        self._refusals = refusals
+        self._taken: Counter[str] = Counter()
+
+    @contextmanager
+    def of(self, username: str) -> Iterator[None]:
+        """One of the user's, until the block ends; HTTPException 503 when none is free."""
+        if self._taken[username] >= self._each:
+            self._refusals.count(self._what)
+            sentence = (
+                f"There may be {self._each} {self._what} of one user at once; try again when one has ended."
+            )
+            raise HTTPException(503, sentence)
+        self._taken[username] += 1
+        try:
+            yield
+        finally:
+            self._taken[username] -= 1
+            self._taken += Counter()  # forgets who has none
 
 
 def take_user(rates: Rates, refusals: Refusals, request: HTTPConnection, username: str) -> None:

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import admission, problem_handlers
-from api.admission import Admission, Room
+from api.admission import Admission, Places, Room
 from api.auth.account_routes import router as account_router
 from api.auth.keys import SigningKeys
 from api.auth.routes import Login
@@ -46,6 +46,7 @@ VERSION = "1.0.0"
 _PASSWORD_CHECKS_AT_ONCE = 2
 _LOOKUPS_AT_ONCE = 2
 _IMPORTS_AT_ONCE = 8
+_IMPORTS_OF_ONE_USER = 4
 _WAITING = 32
 
 
@@ -83,6 +84,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             verifier=TokenVerifier(keys.public, [API], denied.check),
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
+            imports=Places("imports", _IMPORTS_OF_ONE_USER, refusals),
             rates=rates,
             refusals=refusals,
             if_match_required=settings.if_match_required,

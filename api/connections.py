@@ -11,6 +11,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.cut_short import SO_FAR
 from api.metrics import Refusals
 from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
 
@@ -195,7 +196,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if kind is not BAD_REQUEST and kind is not OVERLOADED:
             self._doorkeeper.refusals.count(kind.name)
         if may_answer:
-            self.transport.write(_rendered(kind, self._doorkeeper.head_max_bytes))
+            so_far = str(self.scope.get(SO_FAR, "")) if self._in_body else ""
+            self.transport.write(_rendered(kind, self._doorkeeper.head_max_bytes, so_far))
         if in_work:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -212,8 +214,8 @@ def files_for(connections: int) -> int:
     return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
 
 
-def _rendered(kind: Kind, head_max_bytes: int) -> bytes:
-    detail = kind.example
+def _rendered(kind: Kind, head_max_bytes: int, so_far: str) -> bytes:
+    detail = f"{kind.example} {so_far}".rstrip()
     if kind is HEAD_TOO_LARGE:
         detail = f"The address and the headers must not exceed {head_max_bytes} bytes."
     response = answer(kind, detail, headers=_HEADERS)

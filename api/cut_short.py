@@ -5,7 +5,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import ERRORS, answer
 from common.errors import OutcomeUnknownError
 
+SO_FAR = "bookstore.so-far"
+"""Where, in the scope, a call that is done in parts says how far it is, for who may cut it short."""
 _DETAIL = "The server was stopped before it was done; look what is stored."
+_STOPPED = "The server was stopped before it was done."
 
 
 class CutShort:
@@ -31,4 +34,5 @@ class CutShort:
         except asyncio.CancelledError:
             if begun or scope["type"] != "http":
                 raise
-            await answer(ERRORS[OutcomeUnknownError], _DETAIL)(scope, receive, send)
+            detail = f"{_STOPPED} {scope[SO_FAR]}" if SO_FAR in scope else _DETAIL
+            await answer(ERRORS[OutcomeUnknownError], detail)(scope, receive, send)

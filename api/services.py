@@ -4,6 +4,7 @@ from typing import cast
 
 from fastapi import Request
 
+from api.admission import Places
 from api.books.cursors import Cursors
 from api.doorbell import Doorbell
 from api.metrics import Refusals
@@ -18,8 +19,8 @@ from common.tokens import TokenVerifier
 class Services:
     """What the calls of the API work with; built once, by the application's lifespan.
 
-    `exports` has a place for each that may be under way. `if_match_required`: a change of a book must say
-    which version it means.
+    `exports` has a place for each that may be under way, `imports` some for each user. `if_match_required`: a
+    change of a book must say which version it means.
     """
 
     database: Database
@@ -29,6 +30,7 @@ class Services:
     verifier: TokenVerifier
     cursors: Cursors
     exports: asyncio.Semaphore
+    imports: Places
     rates: Rates
     refusals: Refusals
     if_match_required: bool

@@ -15,7 +15,9 @@ from api.books.import_report import ImportReport
 from api.books.ndjson_rows import NdjsonRows
 from api.books.request_keys import REPLAYED, REPLAYED_HEADER
 from api.books.rows import Row, RowReader, rows_of
+from api.cut_short import SO_FAR
 from common.books import NewBook
+from common.denied_tokens import Admission
 from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError, RequestInWorkError
 
 ROWS_PER_TRANSACTION = 500
@@ -37,7 +39,9 @@ router = APIRouter(tags=["books"])
     response_description="What became of the rows.",
     responses={
         200: {"headers": REPLAYED_HEADER, "links": links.NEWEST},
-        **problems.responses(*problems.ACCESS, 415, InvalidInputError, *problems.KEYED, *problems.WRITING),
+        **problems.responses(
+            *problems.ACCESS, 415, InvalidInputError, *problems.KEYED, 503, *problems.WRITING
+        ),
     },
     openapi_extra={
         "requestBody": {
@@ -65,29 +69,42 @@ async def import_books(asked: AdditionOf) -> Response:
     whole.
     """
     media_type = _media_type(asked.request.headers.get("content-type", ""))
-    work = await _Import.begin(asked, media_type)
-    async for row in rows_of(_body(asked.request), _READERS[media_type]()):
-        await work.take(row)
-    replayed = await work.end()
+    with (
+        asked.services.imports.of(asked.caller.username),
+        asked.services.denied.admitted(asked.caller) as admission,
+    ):
+        work = await _Import.begin(asked, media_type, admission)
+        async for row in rows_of(_body(asked.request), _READERS[media_type]()):
+            await work.take(row)
+        replayed = await work.end()
     return Response(work.report.model_dump_json(), headers=replayed, media_type="application/json")
 
 
 class _Import:
-    """Stores rows as they come, many in one transaction, together with how far they bring the import."""
+    """Stores rows as they come, many in one transaction, together with how far they bring the import.
 
-    def __init__(self, asked: Change, key: RequestKey | None, earlier: Progress | None) -> None:
+    It goes on when the token expires, but not when the login is ended.
+    """
+
+    def __init__(
+        self, asked: Change, key: RequestKey | None, earlier: Progress | None, admission: Admission
+    ) -> None:
         self.report = ImportReport(errors=[]) if earlier is None else earlier.report.model_copy(deep=True)
         self._asked = asked
         self._key = key
+        self._admission = admission
         self._stored = earlier
         self._body = Body(earlier)
         self._batch: list[NewBook] = []
 
     @classmethod
-    async def begin(cls, asked: Change, media_type: str) -> "_Import":
+    async def begin(cls, asked: Change, media_type: str, admission: Admission) -> "_Import":
         """Go on where the import of this key ended; KeyReusedError when the key is another request's."""
         key = asked.request_key(media_type)
-        return cls(asked, key, None if key is None else await progress_of(asked.services.database, key))
+        earlier = None if key is None else await progress_of(asked.services.database, key)
+        begun = cls(asked, key, earlier, admission)
+        begun._tell()
+        return begun
 
     async def take(self, row: Row) -> None:
         """Store it, or report it, if that is not done; KeyReusedError when there was another before."""
@@ -114,6 +131,7 @@ class _Import:
         progress = self._body.progress(report, done=done)
         step = None if self._key is None else Step(self._key, self._stored, progress)
         try:
+            self._admission.check()
             await commands.add_books(
                 self._asked.services.database, self._batch, self._asked.traceparent, step
             )
@@ -123,11 +141,20 @@ class _Import:
             if not self.report.accepted:
                 raise
             # Each other answer would say that nothing was changed, and the client would send all rows again.
-            sentence = "look what else is" if step is None else "send it again with the same Idempotency-Key"
-            detail = f"The first {self.report.accepted} good rows are stored for certain; {sentence}. {error}"
-            raise OutcomeUnknownError(detail) from error
+            raise OutcomeUnknownError(f"{self._so_far()} {error}") from error
         self._asked.services.doorbell.ring()
         self.report.accepted, self._stored, self._batch = report.accepted, progress, []
+        self._tell()
+
+    def _so_far(self) -> str:
+        what_to_do = (
+            "look what else is" if self._key is None else "send it again with the same Idempotency-Key"
+        )
+        return f"The first {self.report.accepted} good rows are stored for certain; {what_to_do}."
+
+    def _tell(self) -> None:
+        """For who may end this from outside: a server that stops, or has no patience any more."""
+        self._asked.request.scope[SO_FAR] = self._so_far()
 
 
 def _media_type(content_type: str) -> str:
