@@ -60,6 +60,30 @@ HOSTILE = {
     "an unknown method": b"BREW /v1/books HTTP/1.1\r\n" + HOST + b"\r\n",
     "many unauthenticated, pipelined": (b"GET /v1/books HTTP/1.1\r\n" + HOST + b"\r\n") * 200,
 }
+BOOK = b'{"title":"Dune","author":"Frank Herbert","publication_date":"1965-08-01"}'
+_CHUNK = b"%x\r\n%b\r\n0\r\n\r\n" % (len(BOOK), BOOK)
+_LENGTH = b"Content-Length: %d\r\n" % len(BOOK)
+
+# A good book, in a request of which two readers might not agree where it ends, or whose it is.
+AMBIGUOUS = {
+    "length and chunks": CHUNKED + _LENGTH + b"\r\n" + _CHUNK,
+    "chunks and length": POST + _LENGTH + b"Transfer-Encoding: chunked\r\n\r\n" + _CHUNK,
+    "two lengths": POST + _LENGTH + b"Content-Length: 5\r\n\r\n" + BOOK,
+    "a list of lengths": POST + _LENGTH.replace(b"\r\n", b", 5\r\n") + b"\r\n" + BOOK,
+    "a length with a sign": POST + b"Content-Length: +%d\r\n\r\n" % len(BOOK) + BOOK,
+    "a length in hexadecimals": POST + b"Content-Length: 0x%x\r\n\r\n" % len(BOOK) + BOOK,
+    "a space before the colon": POST + b"Content-Length : %d\r\n\r\n" % len(BOOK) + BOOK,
+    "a coding that is not chunked": POST + b"Transfer-Encoding: identity\r\n\r\n" + _CHUNK,
+    "a coding with a tab before it": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n" + _CHUNK,
+    "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + _CHUNK,
+    "a chunk's length with a sign": CHUNKED + b"\r\n+" + _CHUNK,
+    "a chunk's length in words": CHUNKED + b"\r\n0x" + _CHUNK,
+    "a chunk without its end": CHUNKED + b"\r\n" + _CHUNK.replace(b"}\r\n", b"}"),
+    "a body without a length": POST + b"\r\n" + BOOK,
+    "a body behind a GET": b"GET /v1/books HTTP/1.1\r\n" + HOST + b"\r\n" + POST + b"\r\n" + BOOK,
+    "a folded length": POST + b"X: a\r\n " + _LENGTH + b"\r\n" + BOOK,
+    "a lone CR before the length": POST + b"X: a\r" + _LENGTH + b"\r\n" + BOOK,
+}
 
 
 def connected(system: System) -> socket.socket:
@@ -118,6 +142,22 @@ def test_what_is_hostile_is_refused_and_others_are_answered(system: System) -> N
         found = {name: told(system, sent) for name, sent in HOSTILE.items()}
     assert {name: seen for name, seen in found.items() if not all(400 <= s < 500 for s in seen)} == {}
     assert (system.services["api"].pid, system.services["api"].running) == (pid, True)
+    assert system.is_ready("api")
+
+
+def test_nor_does_it_help_to_be_logged_in(system: System) -> None:
+    """With a token the requests come further in: what reads the body sees it, and what looks for books."""
+    with system.client() as client, well_behaved(system):
+        newest = client.get("/v1/books?sort=-id&limit=1").json()["items"]
+        token = b"Authorization: " + client.headers["authorization"].encode() + b"\r\n"
+        everything = {**HOSTILE, **{f"a book: {name}": sent for name, sent in AMBIGUOUS.items()}}
+        found = {name: told(system, sent.replace(HOST, HOST + token)) for name, sent in everything.items()}
+        assert {name: seen for name, seen in found.items() if any(s >= 500 for s in seen)} == {}
+        assert {name: seen for name, seen in found.items() if 201 in seen} == {}
+        assert client.get("/v1/books?sort=-id&limit=1").json()["items"] == newest
+        # The same request with a good frame is taken, so it was the frame that was refused.
+        good = (POST + _LENGTH + b"\r\n" + BOOK).replace(HOST, HOST + token)
+        assert told(system, good) == [201]
     assert system.is_ready("api")
 
 
