@@ -10,7 +10,7 @@ from sqlalchemy import text
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from api import admission, problem_handlers
+from api import admission, problem_handlers, problems
 from api.admission import Admission, Places, Room
 from api.auth.account_routes import router as account_router
 from api.auth.keys import SigningKeys
@@ -38,7 +38,7 @@ from api.settings import ApiSettings
 from common.cache import BookCache
 from common.database import WORK_SECONDS, Database, thread_engine
 from common.denied_tokens import DeniedTokens
-from common.errors import BookstoreError
+from common.errors import BookstoreError, InvalidInputError
 from common.health import Check, health_routes
 from common.tokens import API, AUDIENCES, TokenVerifier
 
@@ -162,8 +162,12 @@ def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] 
         # A redirect would turn a POST with a trailing slash into a second request; such a path is unknown.
         redirect_slashes=False,
     )
-    for router in (books_router, import_router, export_routes.router, auth_router, account_router):
-        app.include_router(router)
+    # Who must log in must also ask for nothing that the call does not know (`requires`).
+    refused = problems.responses(InvalidInputError)
+    for router in (books_router, import_router, export_routes.router):
+        app.include_router(router, responses=refused)
+    app.include_router(auth_router)
+    app.include_router(account_router, responses=refused)
     describe(app)
     return app
 

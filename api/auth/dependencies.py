@@ -6,6 +6,7 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.requests import HTTPConnection
 
 from api.admission import take_user
+from api.query_strings import require_known_query
 from api.services import Services, services_of
 from common.tokens import SCOPES, Principal, bearer_token
 
@@ -32,7 +33,8 @@ def requires(*scopes: str) -> Callable[..., Awaitable[Principal]]:
     """A dependency that gives who calls, for calls that need all of `scopes`.
 
     It raises UnauthenticatedError without a good token, MissingScopeError without a scope, and
-    KeysUnavailableError; HTTPException 429 when the user calls too often.
+    KeysUnavailableError; HTTPException 429 when the user calls too often. Who may call is then told what the
+    call does not know of its query: InvalidInputError.
     """
 
     async def principal(
@@ -44,6 +46,7 @@ def requires(*scopes: str) -> Callable[..., Awaitable[Principal]]:
         take_user(services.rates, services.refusals, request, found.username)
         for scope in scopes:
             found.require(scope)
+        require_known_query(request)
         return found
 
     return principal

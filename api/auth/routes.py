@@ -146,7 +146,12 @@ async def ended(services: Services) -> None:
 
 
 async def _form(request: Request) -> dict[str, str] | Response:
-    """The fields; those without a value count as left out, and none may come twice (RFC 6749, 3.2)."""
+    """The fields; those without a value count as left out, and none may come twice (RFC 6749, 3.2).
+
+    None may stand in the address, which is written into logs (section 2.3.1).
+    """
+    if request.scope["query_string"]:
+        return _refusal("invalid_request", "The address has a query; send all fields in the body.")
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
         raise HTTPException(415, f"Send the fields as {_FORM}.")
     try:

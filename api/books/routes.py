@@ -14,7 +14,6 @@ from api.books.etags import etag_of
 from api.books.json_bodies import JsonRoute
 from api.books.messages import PLAIN_NUMBER, BookPage, BookPatch, ListParameters
 from api.books.queries import Filters, Position
-from api.books.query_strings import require_plain_query
 from api.books.request_keys import REPLAYED_HEADER, once
 from common.books import BOOK_ID_MAX, Book, NewBook
 from common.errors import (
@@ -79,13 +78,13 @@ async def add_book(new: NewBook, asked: AdditionOf) -> Response:
 
 
 # HEAD is answered like GET (RFC 9110, section 9.3.2); the server leaves the body out.
-@router.head("", include_in_schema=False, dependencies=[READ, Depends(require_plain_query)])
+@router.head("", include_in_schema=False, dependencies=[READ])
 @router.get(
     "",
     operation_id="listBooks",
     summary="List books",
     response_model=BookPage,
-    dependencies=[READ, Depends(require_plain_query)],
+    dependencies=[READ],
     response_description="A page; there is a `Link` header when it is not the last.",
     responses={
         200: {"headers": _LINK_HEADER, "links": links.NEXT_PAGE},
