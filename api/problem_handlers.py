@@ -24,6 +24,7 @@ from common.errors import (
 _FAULTS_SHOWN = 20
 _DETAIL_SHOWN = 200
 _NOT_AN_OBJECT = "must be a JSON object"
+_UNREAD = "There was an error parsing the body"
 _MESSAGES = {
     "missing": "is missing",
     "extra_forbidden": "is not a known field",
@@ -64,11 +65,7 @@ def _challenge(request: Request, error: Exception) -> dict[str, str]:
 
 
 async def _validation_error(_: Request, error: Exception) -> Response:
-    faults = cast("RequestValidationError", error).errors()
-    if faults[0]["type"] == "json_invalid":
-        reason, position = faults[0]["ctx"]["error"], faults[0]["loc"][-1]
-        return _malformed(f"is not JSON: {reason} at character {position}")
-    return _invalid([_violation(fault) for fault in faults])
+    return _invalid([_violation(fault) for fault in cast("RequestValidationError", error).errors()])
 
 
 def _malformed(reason: str) -> Response:
@@ -101,8 +98,9 @@ async def _http_exception(request: Request, error: Exception) -> Response:
             return Response(status_code=204, headers={"Allow": ", ".join(allowed)})
         kind = wrong_method(allowed)
         return answer(kind, kind.example, headers={"Allow": ", ".join(allowed)})
-    if found.detail == "There was an error parsing the body":
-        return _malformed("cannot be read as JSON in UTF-8, or is nested too deeply")
+    if found.status_code == HTTPStatus.BAD_REQUEST:
+        # FastAPI's own sentence is for a client that has left.
+        return _malformed("ended early" if found.detail == _UNREAD else found.detail)
     return answer(_kind(found.status_code), _detail(found), headers=found.headers)
 
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI, HTTPException, Query
 from pydantic import BaseModel, ConfigDict
 
 from api import problem_handlers, problems
+from api.books.json_bodies import JsonRoute
 from api.problem_handlers import kind_of
 from common.errors import BookstoreError, ContendedError, InvalidInputError, OutcomeUnknownError, Violation
 
@@ -21,6 +22,7 @@ class Thing(BaseModel):
 def toy() -> httpx.AsyncClient:
     """The handlers behind routes of no other use."""
     app = FastAPI()
+    app.router.route_class = JsonRoute
     problem_handlers.install(app)
 
     @app.post("/things")
