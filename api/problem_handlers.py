@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 
+from api.faults import message_of
 from api.problems import ERRORS, METHODS, OPTIONS, REALM, STATUSES, Kind, answer, pointer_to, wrong_method
 from common.errors import (
     BookstoreError,
@@ -25,11 +26,6 @@ _FAULTS_SHOWN = 20
 _DETAIL_SHOWN = 200
 _NOT_AN_OBJECT = "must be a JSON object"
 _UNREAD = "There was an error parsing the body"
-_MESSAGES = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a known field",
-    "string_unicode": "must not contain half of a surrogate pair",
-}
 
 
 def install(app: FastAPI) -> None:
@@ -86,8 +82,7 @@ def _violation(fault: Mapping[str, Any]) -> Violation:
         return Violation("", _NOT_AN_OBJECT)
     if place[0] == "body":
         place = place[1:]
-    detail = _MESSAGES.get(fault["type"]) or fault["msg"].removeprefix("Value error, ")
-    return Violation(pointer_to(*place), detail[:_DETAIL_SHOWN])
+    return Violation(pointer_to(*place), message_of(fault)[:_DETAIL_SHOWN])
 
 
 async def _http_exception(request: Request, error: Exception) -> Response:

@@ -61,8 +61,8 @@ def _plain_date(value: object) -> object:
         raise ValueError("must be a date, written YYYY-MM-DD, from 0001-01-01 to 9999-12-31")
     try:
         return date.fromisoformat(value)
-    except ValueError as error:
-        raise ValueError(f"is not a date of the calendar: {error}") from None
+    except ValueError:
+        raise ValueError("is not a date of the calendar") from None
 
 
 UtcMoment = Annotated[

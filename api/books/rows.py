@@ -6,13 +6,13 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
+from api.faults import message_of
 from common.books import NewBook
 
 LINE_MAX_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"
 _FAULTS_SHOWN = 5
 _NAME_SHOWN = 100
-_OURS = "Value error, "
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def faults_of(error: ValidationError) -> str:
     """The first of the faults, in one line; the name of a field that nobody knows may be anything."""
     # A name that is half a surrogate pair, which JSON can escape, is not told: no answer could carry it.
     shown = [
-        ": ".join([*(str(step)[:_NAME_SHOWN] for step in fault["loc"]), fault["msg"].removeprefix(_OURS)])
+        ": ".join([*(str(step)[:_NAME_SHOWN] for step in fault["loc"]), message_of(fault)])
         for fault in error.errors()[:_FAULTS_SHOWN]
     ]
     more = error.error_count() - len(shown)

@@ -78,7 +78,7 @@ def test_garbage_behind_the_header_never_raises_and_does_not_depend_on_the_cut(r
     [
         (b"Dune,Frank Herbert", "has 2 fields instead of 3"),
         (b"Dune,Frank Herbert,1965-08-01,x", "has 4 fields instead of 3"),
-        (b",Frank Herbert,1965-08-01", "title: String should have at least 1 character"),
+        (b",Frank Herbert,1965-08-01", "title: must not be blank"),
         (b"Iliad,Homer,-750-01-01", "publication_date: must be a date, written YYYY-MM-DD"),
         (b"Dune,Frank Herbert,", "publication_date: must be a date, written YYYY-MM-DD"),
         (b"D\xffne,Frank Herbert,1965-08-01", "is not UTF-8"),
