@@ -17,7 +17,7 @@ from api.rates import WINDOW_SECONDS, Rates
 ADDRESS, USER, LOGIN = "address", "user", "login"
 _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 _LOGIN_PATH = "/v1/auth/token"
-_NAMED = "/v1/"
+RATED = "/v1/"
 _LEFT = "bookstore.rates"
 _ALL = ""
 
@@ -44,7 +44,7 @@ class Admission:
             return
         left: dict[str, int] = {}
         scope[_LEFT] = left
-        named = self._named(left, send) if path.startswith(_NAMED) and self._policies else send
+        named = self._named(left, send) if path.startswith(RATED) and self._policies else send
         client = scope["client"]
         address = network_of(client[0]) if client else UNKNOWN
         policies = (ADDRESS, LOGIN) if path == _LOGIN_PATH and scope["method"] == "POST" else (ADDRESS,)

@@ -13,7 +13,8 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from api.problems import METHODS, OPTIONS, Problem, described, wrong_method
+from api.admission import RATED
+from api.problems import HEAD_TOO_LARGE, METHODS, OPTIONS, TOO_SLOW, Problem, described, wrong_method
 
 _STATIC = Path(__file__).parent / "static"
 # Both set styles of single elements; Swagger UI has its pictures within itself.
@@ -40,6 +41,21 @@ TAGS = [
     {"name": "books", "description": "Read and change books."},
     {"name": "auth", "description": "Tokens, and the public keys that they are verified with."},
 ]
+# draft-ietf-httpapi-ratelimit-headers. An operator may switch all limits off.
+_RATES = {
+    "RateLimit-Policy": {
+        "description": "How many calls each policy allows (`q`) in so many seconds (`w`).",
+        "schema": {"type": "string", "examples": ['"address";q=2000;w=1, "user";q=1000;w=1']},
+        "required": False,
+    },
+    "RateLimit": {
+        "description": "How many calls are left (`r`) of each policy for so many seconds (`t`).",
+        "schema": {"type": "string", "examples": ['"address";r=1985;t=1, "user";r=993;t=1']},
+        "required": False,
+    },
+}
+# Said of a connection, before anybody has counted the call.
+_UNCOUNTED = {str(kind.status) for kind in (TOO_SLOW, HEAD_TOO_LARGE)}
 
 
 async def _docs(_: Request) -> Response:
@@ -65,7 +81,10 @@ def docs_routes() -> list[Route | Mount]:
 
 
 def describe(app: FastAPI) -> None:
-    """Let `/openapi.json` carry the schema that `problems.responses` refers to, and 405 for every call."""
+    """Let `/openapi.json` carry the schema that `problems.responses` refers to, and what holds for all calls.
+
+    That is 405, and the headers that tell of rates.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -81,8 +100,11 @@ def describe(app: FastAPI) -> None:
             problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas |= problem.pop("$defs", {}) | {"Problem": problem}
-            for operations in schema["paths"].values():
+            for path, operations in schema["paths"].items():
                 _describe_other_methods(operations)
+                if path.startswith(RATED):
+                    _describe_rates(operations)
+            schema["components"]["headers"] = _RATES
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -96,3 +118,11 @@ def _describe_other_methods(operations: dict[str, Any]) -> None:
     response = described([wrong_method(allowed)]) | {"headers": {"Allow": header}}
     for operation in operations.values():
         operation["responses"] = dict(sorted({**operation["responses"], "405": response}.items()))
+
+
+def _describe_rates(operations: dict[str, Any]) -> None:
+    referred = {name: {"$ref": f"#/components/headers/{name}"} for name in _RATES}
+    for operation in operations.values():
+        for status, response in operation["responses"].items():
+            if status not in _UNCOUNTED:
+                response["headers"] = {**response.get("headers", {}), **referred}

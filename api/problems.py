@@ -106,7 +106,6 @@ STATUSES: dict[int, Kind] = {
         Kind(503, "busy", "Too much at once", "Too many of these at once; try again shortly."),
     )
 }
-# Any call may meet it, as it may meet what ANY names.
 OVERLOADED = Kind(
     503, "overloaded", "Too much is in work", "Too many calls are in work; try again in a second."
 )
@@ -142,8 +141,10 @@ BODY = (400, 413, 415)
 READING = (errors.ContendedError, errors.DatabaseUnavailableError)
 KEYED = (errors.KeyReusedError, errors.RequestInWorkError)
 WRITING = (*READING, errors.OutcomeUnknownError)
-# Any call may meet a fault of ours, or be cut short by the end of the server.
+# Any call may meet a fault of ours, or be cut short by the end of the server,
 ANY = (429, 500, errors.OutcomeUnknownError)
+# or what is said before it is with the application.
+ANY_KIND = (OVERLOADED, TOO_SLOW, HEAD_TOO_LARGE)
 
 
 class Fault(BaseModel):
@@ -198,7 +199,7 @@ def responses(*causes: type[BookstoreError] | int) -> dict[int | str, dict[str, 
     """
     each = dict.fromkeys((*causes, *ANY))
     kinds = [STATUSES[cause] if isinstance(cause, int) else ERRORS[cause] for cause in each]
-    kinds.append(OVERLOADED)
+    kinds += ANY_KIND
     return {
         status: described([kind for kind in kinds if kind.status == status])
         for status in sorted({kind.status for kind in kinds})

@@ -53,6 +53,13 @@ def schema_of(content: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def headers_of(response: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By name, those of the components too."""
+    shared = DOCUMENT["components"]["headers"]
+    found = response.get("headers", {}).items()
+    return {name: shared[it["$ref"].rpartition("/")[2]] if "$ref" in it else it for name, it in found}
+
+
 def examples_of(content: dict[str, Any]) -> list[Any]:
     """Those of the media type, or of its schema."""
     named = [example["value"] for example in content.get("examples", {}).values()]
@@ -105,9 +112,7 @@ def test_an_operation_says_what_it_is_and_what_it_takes(name: str) -> None:
 
 def test_every_header_and_parameter_has_a_description_and_an_example() -> None:
     for operation in OPERATIONS.values():
-        headers = [
-            it for response in operation["responses"].values() for it in response.get("headers", {}).values()
-        ]
+        headers = [it for response in operation["responses"].values() for it in headers_of(response).values()]
         for each in [*headers, *operation.get("parameters", ())]:
             assert each["description"]
             defaults = [each["schema"]["default"]] if "default" in each["schema"] else []
@@ -163,7 +168,7 @@ def test_a_success_is_described_with_schema_and_example(name: str) -> None:
 def test_every_error_is_a_problem_with_examples(name: str) -> None:
     operation = OPERATIONS[name]
     failures = {status: it for status, it in operation["responses"].items() if status >= "4"}
-    assert {"405", "500", "503"} <= set(failures)
+    assert {"405", "408", "429", "431", "500", "503"} <= set(failures)
     unavailable = {example["type"] for example in examples_of(failures["503"]["content"][PROBLEM])}
     assert "/problems/outcome-unknown" in unavailable, "a server that is stopped cuts any call short"
     assert ("/problems/contended" in unavailable) == ("/problems/database-unavailable" in unavailable)
@@ -182,7 +187,7 @@ def is_described(name: str, answer: httpx.Response) -> bool:
     response = OPERATIONS[name]["responses"].get(str(answer.status_code))
     if response is None:
         return False
-    headers = response.get("headers", {})
+    headers = headers_of(response)
     if not all(header in answer.headers for header in headers if headers[header].get("required", True)):
         return False
     if not answer.content:
@@ -223,11 +228,14 @@ def is_described(name: str, answer: httpx.Response) -> bool:
         ("POST /v1/books:import", "/v1/books:import", {"content": HEADER, "headers": CSV}, 200),
         ("POST /v1/books:import", "/v1/books:import", {"content": b"", "headers": NDJSON}, 200),
         ("GET /v1/books:export", "/v1/books:export", {"headers": {"Accept": "image/png"}}, 406),
+        ("GET /v1/books:export", "/v1/books:export?author=x", {}, 422),
         ("POST /v1/auth/token", "/v1/auth/token", {"data": LOGIN}, 200),
         ("POST /v1/auth/token", "/v1/auth/token", {"data": {**LOGIN, "password": "no"}}, 400),
         ("POST /v1/auth/token", "/v1/auth/token", {"json": LOGIN}, 415),
         ("POST /v1/auth/revoke", "/v1/auth/revoke", {"data": {"token": "x"}}, 200),
         ("POST /v1/auth/revoke", "/v1/auth/revoke", {"content": b"x" * 65_537}, 413),
+        ("POST /v1/auth/sign-out", "/v1/auth/sign-out", {"content": b" " * 65_537}, 413),
+        ("POST /v1/auth/sign-out", "/v1/auth/sign-out?all=1", {}, 422),
         ("POST /v1/auth/sign-out", "/v1/auth/sign-out", {}, 204),
         ("POST /v1/auth/password", "/v1/auth/password", {"json": {}}, 422),
         ("POST /v1/auth/password", "/v1/auth/password", {"json": PASSWORDS}, 204),
@@ -245,6 +253,9 @@ def test_what_is_answered_is_described(
         answer = client.request(name.split(maxsplit=1)[0], path.format(book=book), **options)
     assert answer.status_code == status, answer.text
     assert is_described(name, answer)
+    described = OPERATIONS[name]["responses"][str(status)]
+    for header in ("RateLimit", "RateLimit-Policy"):
+        assert (header in answer.headers) == (header in headers_of(described))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -66,7 +66,7 @@ def test_each_cause_is_described_with_an_example_that_fits_the_schema(
 
 def test_causes_of_one_status_are_described_together() -> None:
     described = problems.responses(ContendedError, OutcomeUnknownError)
-    assert set(described) == {429, 500, 503}
+    assert set(described) == {408, 429, 431, 500, 503}
     examples = described[503]["content"]["application/problem+json"]["examples"]
     assert set(examples) == {"contended", "outcome-unknown", "overloaded"}
 
