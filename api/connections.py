@@ -5,9 +5,11 @@ connections.
 """
 
 import asyncio
+import re
 import resource
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import replace
+from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -21,6 +23,9 @@ _PIPELINED = 32
 # As HTTP/2 counts a header (RFC 9113, section 6.5.2), for each costs memory beside its length.
 _HEADER_BYTES = 32
 _OTHER_FILES = 200
+# Characters of RFC 3986, section 3.2.2 and 3.2.3; a user before an @ has no place there.
+_HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_NO_HOST = replace(BAD_REQUEST, example="Send exactly one Host header (RFC 9112, section 3.2).")
 _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -44,7 +49,7 @@ class Doorkeeper:
             connection.look_after(now)
 
 
-class _BeyondLimitError(Exception):
+class _UnwantedError(Exception):
     """Ends the parsing of a request."""
 
 
@@ -124,9 +129,17 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The application begins, or the request waits for the one before it."""
+        """The application begins, or the request waits for the one before it.
+
+        A proxy before us may have gone by another of two hosts (RFC 9112, section 3.2).
+        """
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            self._end(_NO_HOST)
+        if not all(map(_HOST.fullmatch, hosts)):
+            self._end(_NO_HOST)
         if len(self.pipeline) >= _PIPELINED:
-            raise _BeyondLimitError
+            raise _UnwantedError
         self._head_since = None
         self._has_begun = False
         self._in_body = True
@@ -180,8 +193,11 @@ class GuardedProtocol(HttpToolsProtocol):
         self._untold_bytes = 0
         self._head_bytes += size
         if self._head_bytes > self._doorkeeper.head_max_bytes:
-            self._cause = HEAD_TOO_LARGE
-            raise _BeyondLimitError
+            self._end(HEAD_TOO_LARGE)
+
+    def _end(self, cause: Kind) -> NoReturn:
+        self._cause = cause
+        raise _UnwantedError
 
     def _is_in_work(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -193,7 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
             may_answer = in_work and not self.pipeline and not self.cycle.response_started
         else:
             may_answer = not in_work
-        if kind is not BAD_REQUEST and kind is not OVERLOADED:
+        if kind in {TOO_SLOW, HEAD_TOO_LARGE}:
             self._doorkeeper.refusals.count(kind.name)
         if may_answer:
             so_far = str(self.scope.get(SO_FAR, "")) if self._in_body else ""

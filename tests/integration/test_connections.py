@@ -119,6 +119,55 @@ def test_what_is_no_http_is_a_problem_too(connect: Callable[..., socket.socket])
     assert_is_problem(said(connection), 400, "bad-request")
 
 
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        b"",
+        b"Host: a\r\nHost: b\r\n",
+        b"Host: a\r\nHost: a\r\n",
+        b"Host: a b\r\n",
+        b"Host: a/b\r\n",
+        b"Host: a@b\r\n",
+    ],
+)
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_request_that_does_not_name_one_host_is_refused(
+    connect: Callable[..., socket.socket], method: bytes, hosts: bytes
+) -> None:
+    connection = connect()
+    connection.sendall(method + b" /livez HTTP/1.1\r\n" + hosts + b"Content-Length: 0\r\n\r\n")
+    answer = said(connection)
+    assert_is_problem(answer, 400, "bad-request")
+    assert b"exactly one Host" in answer
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /livez HTTP/1.0\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\nHost: a\r\n", 200),
+        (b"GET /livez HTTP/1.0\r\nHost: a\r\nHost: a\r\n", 400),
+        (b"GET /livez HTTP/1.1\r\nhost:\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHOST: [::1]:8000\r\n", 200),
+        (b"GET /livez HTTP/1.1\r\nHost: xn--bcher-kva.example:8000\r\n", 200),
+    ],
+)
+def test_a_host_may_be_empty_and_who_speaks_http_1_0_need_not_name_one(
+    connect: Callable[..., socket.socket], head: bytes, status: int
+) -> None:
+    connection = connect()
+    connection.sendall(head + b"Connection: close\r\n\r\n")
+    assert said(connection).startswith(b"HTTP/1.1 %d " % status)
+
+
+def test_a_request_without_a_host_behind_another_is_not_done(connect: Callable[..., socket.socket]) -> None:
+    connection = connect()
+    connection.sendall(HEAD + b"\r\n")
+    assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    connection.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+    assert_is_problem(said(connection), 400, "bad-request")
+
+
 def test_headers_behind_the_body_are_bounded_and_mean_nothing(connect: Callable[..., socket.socket]) -> None:
     kind = b"Content-Type: application/x-www-form-urlencoded\r\n"
     chunked = POST.replace(kind, b"Transfer-Encoding: chunked\r\n") + b"\r\n0\r\n"
