@@ -7,12 +7,13 @@ connections.
 import asyncio
 import re
 import resource
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.cors import readable_from
 from api.cut_short import SO_FAR
 from api.metrics import Refusals
 from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
@@ -30,13 +31,16 @@ _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-
 
 
 class Doorkeeper:
-    """What all connections of a process share: how many there may be, and how large a head.
+    """What all connections of a process share: how many there may be, how large a head, whose pages may read.
 
     When there are too many, the one that has kept us waiting for longest makes room, for it is idle or means
     mischief; a new one is refused only when all others have a request in work.
     """
 
-    def __init__(self, *, connections_max: int, head_max_bytes: int, refusals: Refusals) -> None:
+    def __init__(
+        self, *, connections_max: int, head_max_bytes: int, refusals: Refusals, origins: Sequence[str]
+    ) -> None:
+        self.origins = origins
         self.connections_max = connections_max
         self.head_max_bytes = head_max_bytes
         self.refusals = refusals
@@ -202,6 +206,17 @@ class GuardedProtocol(HttpToolsProtocol):
     def _is_in_work(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _origin(self) -> str:
+        """That of the request which has begun, as far as its head has been read."""
+        read = self.headers if self._has_begun or self._in_body else []
+        return next((value.decode("latin-1") for name, value in read if name == b"origin"), "")
+
+    def _detail(self, kind: Kind) -> str:
+        if kind is HEAD_TOO_LARGE:
+            return f"The address and the headers must not exceed {self._doorkeeper.head_max_bytes} bytes."
+        so_far = self.scope.get(SO_FAR, "") if self._in_body else ""
+        return f"{kind.example} {so_far}".rstrip()
+
     def _refuse(self, kind: Kind) -> None:
         """Say why, unless that could be taken for the answer to another request, and close."""
         in_work = self._is_in_work()
@@ -212,8 +227,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if kind in {TOO_SLOW, HEAD_TOO_LARGE}:
             self._doorkeeper.refusals.count(kind.name)
         if may_answer:
-            so_far = str(self.scope.get(SO_FAR, "")) if self._in_body else ""
-            self.transport.write(_rendered(kind, self._doorkeeper.head_max_bytes, so_far))
+            readable = readable_from(self._origin(), self._doorkeeper.origins)
+            self.transport.write(_rendered(kind, self._detail(kind), readable))
         if in_work:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
@@ -230,10 +245,7 @@ def files_for(connections: int) -> int:
     return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
 
 
-def _rendered(kind: Kind, head_max_bytes: int, so_far: str) -> bytes:
-    detail = f"{kind.example} {so_far}".rstrip()
-    if kind is HEAD_TOO_LARGE:
-        detail = f"The address and the headers must not exceed {head_max_bytes} bytes."
-    response = answer(kind, detail, headers=_HEADERS)
+def _rendered(kind: Kind, detail: str, readable: Mapping[str, str]) -> bytes:
+    response = answer(kind, detail, headers={**_HEADERS, **readable})
     head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
     return STATUS_LINE[kind.status] + head + b"\r\n" + bytes(response.body)

@@ -30,6 +30,16 @@ _READ = (
 )
 
 
+def readable_from(origin: str, origins: Sequence[str]) -> dict[str, str]:
+    """The headers of an answer that the application did not make, for a request from a page of `origin`."""
+    if not origins:
+        return {}
+    if origin not in origins:
+        return {"Vary": "Origin"}
+    exposed = ", ".join(_READ)
+    return {"Access-Control-Allow-Origin": origin, "Access-Control-Expose-Headers": exposed, "Vary": "Origin"}
+
+
 class Cors(CORSMiddleware):
     """Lets pages of these origins call the API (https://fetch.spec.whatwg.org/#http-cors-protocol).
 

@@ -39,6 +39,7 @@ class Server(uvicorn.Server):
             connections_max=connections_max,
             head_max_bytes=settings.head_max_bytes,
             refusals=app.state.refusals,
+            origins=settings.origins,
         )
         tls = settings.api_tls.context()
         super().__init__(
