@@ -8,7 +8,6 @@ import grpc
 from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
-from common.tokens import Principal
 from grpc_reader.authentication import Authentication, is_open
 from grpc_reader.errors import ANSWERED, to_status
 from grpc_reader.gate import Gate
@@ -43,20 +42,27 @@ class CallInterceptor(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """The handler of the call, guarded; an unknown call is left to gRPC, which says UNIMPLEMENTED."""
+        """The handler of the call, guarded, or one that refuses whoever has no good token.
+
+        An unknown call is left to gRPC, which says UNIMPLEMENTED.
+        """
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
         if handler is None:
             return None
         if is_open(method):
             return self._open_calls.guarded(handler)
+        try:
+            principal = await self._authentication.check(handler_call_details.invocation_metadata or ())
+        except Exception as error:  # noqa: BLE001  the outermost edge of a call
+            return _refusing(self._counted(method, error))
         parse = handler.request_deserializer
         # As streams of requests, all of them: so the handler has the call before its message is there.
         if handler.response_streaming:
             stream = handler.unary_stream
 
             async def guarded_stream(_: object, context: Context) -> AsyncIterator[Any]:
-                async with self._guard(method, context) as principal:
+                async with self._guard(method, context):
                     request = await one_message(context, parse)
                     with self._stream_room.passage(), self._authentication.admitted(principal) as admission:
                         async for response in stream(request, context):
@@ -75,19 +81,34 @@ class CallInterceptor(aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(guarded_unary, None, handler.response_serializer)
 
     @asynccontextmanager
-    async def _guard(self, method: str, context: Context) -> AsyncIterator[Principal]:
+    async def _guard(self, method: str, context: Context) -> AsyncIterator[None]:
         # A call is counted before its answer goes out: whoever has that may look at the figures.
         try:
-            yield await self._authentication.check(context.invocation_metadata() or ())
+            yield
         except (asyncio.CancelledError, GeneratorExit):
             self._calls.labels(method, StatusCode.CANCELLED.name).inc()
             raise
         except Exception as error:  # noqa: BLE001  the outermost edge of a call
-            status = to_status(error)
-            self._calls.labels(method, _NAMES[status.code]).inc()
-            if not isinstance(error, ANSWERED):
-                # Without this, gRPC would send the message to the client, whatever stands in it.
-                _LOG.exception("call failed", extra={"method": method})
-            await context.abort_with_status(rpc_status.to_status(status))
+            await context.abort_with_status(self._counted(method, error))
         else:
             self._calls.labels(method, StatusCode.OK.name).inc()
+
+    def _counted(self, method: str, error: Exception) -> grpc.Status:
+        status = to_status(error)
+        self._calls.labels(method, _NAMES[status.code]).inc()
+        if not isinstance(error, ANSWERED):
+            # Without this, gRPC would send the message to the client, whatever stands in it.
+            _LOG.error("call failed", extra={"method": method}, exc_info=error)
+        answer: grpc.Status = rpc_status.to_status(status)
+        return answer
+
+
+def _refusing(status: grpc.Status) -> Handler:
+    async def refuse(_: object, context: Context) -> None:
+        # Not aborted: that raises, and the error, its frames and the call would hold each other in memory.
+        context.set_code(status.code)
+        context.set_details(status.details)
+        context.set_trailing_metadata(status.trailing_metadata)
+
+    # As a stream of answers, which may have none.
+    return grpc.stream_stream_rpc_method_handler(refuse, None, None)

@@ -16,7 +16,8 @@ class GrpcLimits(Settings):
 
     A message's and metadata's size are in bytes. `grpc_max_calls` are calls with one answer that are being
     done, `grpc_max_watchers` streams of events; `grpc_max_streams` are calls of any kind on one connection,
-    and those beyond wait in the client. A client may ping every `grpc_ping_seconds`, not more often.
+    and those beyond wait in the client. So many of a stranger's may be ahead of anybody's call, for calls are
+    taken up in the order in which they come. A client may ping every `grpc_ping_seconds`, not more often.
     """
 
     grpc_max_message_bytes: PositiveInt = 65_536
@@ -24,7 +25,7 @@ class GrpcLimits(Settings):
     grpc_max_calls: PositiveInt = 200
     grpc_max_watchers: PositiveInt = 2_000
     grpc_max_connections: PositiveInt = 2_500
-    grpc_max_streams: PositiveInt = 2_000
+    grpc_max_streams: PositiveInt = 100
     grpc_ping_seconds: PositiveInt = 10
 
     @property
@@ -37,6 +38,8 @@ class GrpcLimits(Settings):
             ("grpc.absolute_max_metadata_size", self.grpc_max_metadata_bytes),
             ("grpc.max_allowed_incoming_connections", self.grpc_max_connections),
             ("grpc.max_concurrent_streams", self.grpc_max_streams),
+            # Calls that were reset count until the loop is rid of them: gRPC's default, but an experiment.
+            ("grpc.http.overload_protection", 1),
             ("grpc.server.max_pending_requests", _PENDING_CALLS),
             ("grpc.server.max_pending_requests_hard_limit", _PENDING_CALLS),
             ("grpc.max_connection_idle_ms", _IDLE_MILLISECONDS),

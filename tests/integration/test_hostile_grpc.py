@@ -1,4 +1,8 @@
-"""What no client sends, in frames written by hand: others are answered in time, meanwhile and after."""
+"""What no client sends, in frames written by hand: others are answered in time, meanwhile and after.
+
+Calls are taken up in the order in which they come, so the time is that of the calls that are ahead: no more
+than a hundred of each connection, which is counted here too (docs/adr/0024).
+"""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -39,6 +43,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.usefixtures("one_book")
 
 HELLO = PREFACE + frame(SETTINGS, 0, 0)
+# Of those who have not acknowledged the server's settings, it takes no more calls than its limit in all.
+ACKNOWLEDGED = HELLO + frame(SETTINGS, ACK, 0)
 _CALL = head(GET_BOOK)
 # A header of 4,000 bytes that goes into the table of the connection, and is then named again and again.
 _BOMB = b"\x40\x01x\x7f\xa1\x1e" + b"y" * 4000 + b"\xbe" * 12_000
@@ -47,6 +53,14 @@ _BOMB = b"\x40\x01x\x7f\xa1\x1e" + b"y" * 4000 + b"\xbe" * 12_000
 def calls(count: int, block: bytes = _CALL, flags: int = END_HEADERS) -> bytes:
     """So many calls on one connection, whose message does not follow."""
     return HELLO + b"".join(frame(HEADERS, flags, number, block) for number in streams(count))
+
+
+def calls_reset_at_once(count: int) -> bytes:
+    reset = struct.pack(">I", 8)
+    return HELLO + b"".join(
+        frame(HEADERS, END_HEADERS, number, _CALL) + frame(RST_STREAM, 0, number, reset)
+        for number in streams(count)
+    )
 
 
 def health_without_window(count: int) -> bytes:
@@ -68,11 +82,10 @@ FLOODS = {
     "calls that end without a message": calls(1900, flags=END_HEADERS | END_STREAM),
     "calls with a token that is none": calls(1900, head(GET_BOOK, ("authorization", "Bearer x.y.z"))),
     "answers that nobody reads": health_without_window(1900),
-    "calls that are reset at once": HELLO
-    + b"".join(
-        frame(HEADERS, END_HEADERS, number, _CALL) + frame(RST_STREAM, 0, number, struct.pack(">I", 8))
-        for number in streams(5000)
-    ),
+    "calls that are reset at once": calls_reset_at_once(5000),
+    "calls of one who knows the limit": ACKNOWLEDGED + calls(20_000)[len(HELLO) :],
+    "calls that are reset at once, of one who knows the limit": ACKNOWLEDGED
+    + calls_reset_at_once(20_000)[len(HELLO) :],
     "PING": HELLO + frame(PING, 0, 0, b"12345678") * 50_000,
     "PING answers": HELLO + frame(PING, ACK, 0, b"12345678") * 50_000,
     "SETTINGS": HELLO + setting(INITIAL_WINDOW_SIZE, 65_535) * 50_000,
@@ -155,6 +168,38 @@ def test_others_are_answered_in_a_flood_of(reader: RunningReader, name: str) -> 
         # Until the server has taken up what waits for it, and the calls that it can do nothing about stay.
         enough = asked() + (200 if name in LASTING else 40)
         eventually(lambda: asked() >= enough, within=20)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "calls without a message",
+        "calls with a token that is none",
+        "calls that are reset at once",
+        "calls of one who knows the limit",
+        "calls that are reset at once, of one who knows the limit",
+    ],
+)
+def test_no_more_than_a_hundred_calls_of_each_connection_are_ahead_of_a_good_one(
+    reader: RunningReader, name: str
+) -> None:
+    release = Event()
+    # While the loop stands still it takes nothing up, and all that gRPC does not refuse by itself waits.
+    reader.loop.call_soon_threadsafe(release.wait, 30)
+    try:
+        with lines(reader.port, 3) as hostile:
+            for line in hostile:
+                line.send(FLOODS[name] + frame(PING, 0, 0, b"all read"))
+                assert b"all read" in line.received(10, b"all read")
+            good = reader.books.GetBook.future(books_pb2.GetBookRequest(id=1), metadata=reader.metadata)
+            release.set()
+            assert good.result(20).book.id == 1
+    finally:
+        release.set()
+    samples = (sample for metric in reader.metrics.calls.collect() for sample in metric.samples)
+    ahead = sum(each.value for each in samples if each.name.endswith("_total")) - 1
+    # gRPC counts what it has in memory, to within a few.
+    assert 290 <= ahead <= 310
 
 
 def test_who_sends_a_byte_at_a_time_and_who_says_nothing_hold_nobody_up(reader: RunningReader) -> None:
