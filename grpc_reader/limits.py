@@ -25,7 +25,7 @@ class GrpcLimits(Settings):
     grpc_max_calls: PositiveInt = 200
     grpc_max_watchers: PositiveInt = 2_000
     grpc_max_connections: PositiveInt = 2_500
-    grpc_max_streams: PositiveInt = 100
+    grpc_max_streams: PositiveInt = 1_200
     grpc_ping_seconds: PositiveInt = 10
 
     @property

@@ -1,7 +1,7 @@
 """What no client sends, in frames written by hand: others are answered in time, meanwhile and after.
 
 Calls are taken up in the order in which they come, so the time is that of the calls that are ahead: no more
-than a hundred of each connection, which is counted here too (docs/adr/0024).
+than GRPC_MAX_STREAMS of each connection, which is counted here too (docs/adr/0024).
 """
 
 import struct
@@ -12,6 +12,8 @@ from threading import Event, Thread
 import grpc
 import pytest
 
+from common.settings import CacheSettings, DatabaseSettings
+from grpc_reader.limits import GrpcLimits
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 from tests.fixtures.frames import (
     ACK,
@@ -37,10 +39,21 @@ from tests.fixtures.frames import (
     setting,
     streams,
 )
-from tests.fixtures.reader import RunningReader
+from tests.fixtures.reader import Keys, RunningReader
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("one_book")
+
+
+@pytest.fixture
+def reader(
+    fresh_settings: DatabaseSettings, cache_settings: CacheSettings, keys: Keys
+) -> Iterator[RunningReader]:
+    """As it is advised to be run where strangers reach the port."""
+    running = RunningReader(fresh_settings, cache_settings, keys, limits=GrpcLimits(grpc_max_streams=100))
+    yield running
+    running.close()
+
 
 HELLO = PREFACE + frame(SETTINGS, 0, 0)
 # Of those who have not acknowledged the server's settings, it takes no more calls than its limit in all.

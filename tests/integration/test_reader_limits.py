@@ -225,3 +225,13 @@ def test_a_client_that_pings_too_often_loses_its_connection(
             next(stream)
         expected = (StatusCode.DEADLINE_EXCEEDED, False) if kept else (StatusCode.UNAVAILABLE, True)
         assert (stream.code(), "ping" in stream.details().lower()) == expected, stream.details()
+
+
+def test_a_thousand_watchers_share_one_connection(start: Start) -> None:
+    reader = start()
+    watchers = [watch(reader) for _ in range(1000)]
+    try:
+        assert {next(watcher).event.position for watcher in watchers} == {1}
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
