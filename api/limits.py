@@ -2,20 +2,25 @@ import asyncio
 from collections import deque
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.media_types import is_utf_8
 from api.problems import STATUSES, TOO_SLOW, answer
 
-_BOOKS, _PASSWORD = "/v1/books", "/v1/auth/password"
+_ALL, _BOOKS, _PASSWORD = "/v1/", "/v1/books", "/v1/auth/password"
 _BODY_SECONDS = 30
 _CLOSE = {"Connection": "close"}
 _JSON = frozenset({"application/json"})
 _PATCH = frozenset({"application/json", "application/merge-patch+json"})
+_CODED = "Send the body plain, without Content-Encoding."
+# What would be taken instead (RFC 9110, section 15.5.16).
+_PLAIN = {"Accept-Encoding": "identity"}
 _ACCEPTED = {"POST": _JSON, "PUT": _JSON, "PATCH": _PATCH}
 
 
 class Limits:
-    """Refuses bodies that are too large (413) or no JSON where JSON is due (415), before they are read.
+    """Refuses bodies, before they are read, that are too large (413), coded, or no JSON where due (415).
 
     A request goes on when all of its body is there, so that a slow client (408 after half a minute) takes up
     nobody's place. The routes in `streamed` take bodies of any length and look at the media type themselves.
@@ -30,22 +35,14 @@ class Limits:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: refuse, or hand on with the body counted as it comes."""
         # A GET has a body only if somebody means mischief, and no route reads it.
-        if (
-            scope["type"] != "http"
-            or scope["method"] in {"GET", "HEAD"}
-            or (path := scope["path"]) in self._streamed
-        ):
+        if scope["type"] != "http" or scope["method"] in {"GET", "HEAD"}:
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        length = headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._body_max_bytes:
-            await answer(STATUSES[413], self._too_large)(scope, receive, send)
+        if refusal := self._refusal(scope):
+            await refusal(scope, receive, send)
             return
-        accepted = _ACCEPTED.get(scope["method"]) if path.startswith((_BOOKS, _PASSWORD)) else None
-        if accepted and not _is_accepted(headers, accepted):
-            names = " or ".join(sorted(accepted))
-            await answer(STATUSES[415], f"Send the body as {names}.")(scope, receive, send)
+        if scope["path"] in self._streamed:
+            await self._app(scope, receive, send)
             return
         try:
             async with asyncio.timeout(_BODY_SECONDS):
@@ -57,6 +54,21 @@ class Limits:
             await answer(STATUSES[413], self._too_large)(scope, receive, send)
             return
         await self._app(scope, _followed_by(receive, messages), send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """What the head alone calls for."""
+        path, method, headers = scope["path"], scope["method"], Headers(scope=scope)
+        if path.startswith(_ALL) and method in _ACCEPTED and not _is_plain(headers):
+            return answer(STATUSES[415], _CODED, headers=_PLAIN)
+        if path in self._streamed:
+            return None
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._body_max_bytes:
+            return answer(STATUSES[413], self._too_large)
+        accepted = _ACCEPTED.get(method) if path.startswith((_BOOKS, _PASSWORD)) else None
+        if accepted and not _is_accepted(headers, accepted):
+            return answer(STATUSES[415], f"Send the body as {' or '.join(sorted(accepted))} in UTF-8.")
+        return None
 
     async def _whole_body(self, receive: Receive) -> deque[Message] | None:
         """All messages of the body, the last may say that the client has left; None when it is too large."""
@@ -84,4 +96,10 @@ def _is_accepted(headers: Headers, accepted: frozenset[str]) -> bool:
     media_type = headers.get("content-type")
     if media_type is None:
         return headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
-    return media_type.partition(";")[0].strip().lower() in accepted
+    return media_type.partition(";")[0].strip().lower() in accepted and is_utf_8(media_type)
+
+
+def _is_plain(headers: Headers) -> bool:
+    """Whether no content coding was applied; `identity` is none (RFC 9110, section 8.4.1)."""
+    codings = ",".join(headers.getlist("content-encoding")).split(",")
+    return all(coding.strip().lower() in {"", "identity"} for coding in codings)

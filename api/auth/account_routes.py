@@ -19,8 +19,8 @@ from common.tokens import Principal
 
 PASSWORD_PATH = "/v1/auth/password"  # noqa: S105  an address
 SIGNED_IN = requires()
-# A body has no meaning here, but one that is too large is refused all the same.
-_RESPONSES = problems.responses(413, 503, UnauthenticatedError, *problems.WRITING)
+# A body has no meaning here, but one that is too large or coded is refused all the same.
+_RESPONSES = problems.responses(413, 415, 503, UnauthenticatedError, *problems.WRITING)
 _DONE: dict[int | str, dict[str, Any]] = {
     204: {"description": "Done; no token of this user is good any more."}
 }

@@ -15,6 +15,7 @@ from api.auth.descriptions import too_many_guesses
 from api.auth.keys import SigningKeys
 from api.auth.server import Answer, LoginServer
 from api.auth.turnstile import Turnstile
+from api.media_types import is_utf_8
 from api.services import Services, services_of
 from common.errors import BookstoreError, UnauthenticatedError
 from common.tokens import TokenVerifier
@@ -152,8 +153,9 @@ async def _form(request: Request) -> dict[str, str] | Response:
     """
     if request.scope["query_string"]:
         return _refusal("invalid_request", "The address has a query; send all fields in the body.")
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
-        raise HTTPException(415, f"Send the fields as {_FORM}.")
+    media_type = request.headers.get("content-type", "")
+    if media_type.partition(";")[0].strip().lower() != _FORM or not is_utf_8(media_type):
+        raise HTTPException(415, f"Send the fields as {_FORM} in UTF-8.")
     try:
         body = (await request.body()).decode("ascii")
         fields = parse_qsl(body, errors="strict", max_num_fields=_FIELDS_MAX)
