@@ -60,7 +60,7 @@ class Cursors:
         """The cursor behind the book at `position`."""
         payload = json.dumps([position.value, position.book_id], ensure_ascii=False, separators=(",", ":"))
         raw = self._seal(payload.encode(), filters, sort) + payload.encode()
-        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return _text(raw)
 
     def position_in(self, cursor: str, filters: Filters, sort: Sort) -> Position:
         """Where a cursor stands; InvalidInputError when it was not made here for this very query."""
@@ -68,6 +68,9 @@ class Cursors:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             raise _BROKEN from None
+        # Of several spellings that are decoded alike, one is ours (RFC 4648, section 3.5).
+        if _text(raw) != cursor:
+            raise _BROKEN
         seal, payload = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(payload, filters, sort)):
             raise _BROKEN
@@ -79,6 +82,10 @@ class Cursors:
         query = [filters.author, filters.title, str(filters.published_from), str(filters.published_to), sort]
         sealed = json.dumps([_FORMAT, *query]).encode() + b"\n" + payload
         return hmac.digest(self.secret, sealed, hashlib.sha256)[:_SEAL_BYTES]
+
+
+def _text(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _make(path: Path) -> None:

@@ -82,3 +82,14 @@ def test_a_secret_of_another_length_is_refused_with_what_to_do(tmp_path: Path) -
 def test_a_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="cannot be used"):
         Cursors.open(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("sort", ["id", "-id"])
+def test_cursor_is_taken_as_it_was_written_and_in_no_other_spelling(sort: Sort) -> None:
+    cursor = CURSORS.at(Position(None, 12), Filters(), sort)
+    assert len(cursor) % 4 == 2, "the last character has bits that are decoded to nothing"
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    others = [cursor[:-1] + it for it in alphabet if it != cursor[-1]]
+    for other in [*others, cursor + "=", cursor + "==", cursor.replace("-", "+").replace("_", "/") + "\n"]:
+        with pytest.raises(InvalidInputError):
+            CURSORS.position_in(other, Filters(), sort)
