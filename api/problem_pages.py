@@ -6,7 +6,6 @@ from html import escape
 from http import HTTPStatus
 from pathlib import Path
 
-from fastapi import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
@@ -27,7 +26,9 @@ Explanations = dict[str, dict[str, str]]
 
 def problem_pages() -> list[Route]:
     """`/problems`, which lists all kinds, and a page for each; open to everybody."""
-    return [Route("/problems", _all), Route("/problems/{name}", partial(_one, explanations()))]
+    texts = explanations()
+    pages = [Route(kind.type, partial(_one, kind, texts[kind.name])) for kind in KINDS.values()]
+    return [Route("/problems", _all), *pages]
 
 
 def explanations() -> Explanations:
@@ -44,11 +45,7 @@ async def _all(_: Request) -> Response:
     return _page("Problems", f"<table><tr><th>Status</th><th>Type</th><th>Title</th></tr>{rows}</table>")
 
 
-async def _one(texts: Explanations, request: Request) -> Response:
-    kind = KINDS.get(request.path_params["name"])
-    if kind is None:
-        raise HTTPException(404)
-    text = texts[kind.name]
+async def _one(kind: Kind, text: dict[str, str], _: Request) -> Response:
     status = f"{kind.status} {HTTPStatus(kind.status).phrase}"
     content = (
         f"<p><code>{kind.type}</code> with status {escape(status)}</p>"

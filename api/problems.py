@@ -93,7 +93,6 @@ STATUSES: dict[int, Kind] = {
         Kind(404, "not-found", "Nothing is here", "There is nothing at this address."),
         Kind(405, "method-not-allowed", "Not with this method", "This address answers to GET only."),
         Kind(406, "not-acceptable", "Not in that form", "Accept one of text/csv, application/x-ndjson."),
-        Kind(409, "conflict", "In the way of another", "Another request is in the way of this one."),
         Kind(413, "too-large", "The body is too large", "The body must not exceed 65536 bytes."),
         Kind(
             415, "unsupported-media-type", "Wrong media type", "Send the body as application/json in UTF-8."

@@ -45,4 +45,6 @@ def test_a_page_runs_nothing_and_may_not_be_framed(api: Api) -> None:
 def test_an_unknown_kind_is_not_found(api: Api, name: str) -> None:
     with api.client() as client:
         answer = client.get(f"/problems/{name}")
+        options = client.options(f"/problems/{name}")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found")
+    assert options.status_code == 404

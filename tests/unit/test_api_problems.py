@@ -81,7 +81,7 @@ def test_half_a_surrogate_pair_in_a_pointer_does_not_break_the_answer() -> None:
     assert json.loads(bytes(answer.body))["status"] == 400
 
 
-@pytest.mark.parametrize(("status", "kind"), [(429, "/problems/rate-limited"), (409, "/problems/conflict")])
+@pytest.mark.parametrize(("status", "kind"), [(429, "/problems/rate-limited"), (410, "/problems/gone")])
 async def test_any_status_that_a_route_raises_is_a_problem(status: int, kind: str) -> None:
     async with toy() as client:
         answer = await client.get(f"/refused/{status}")
