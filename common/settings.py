@@ -193,10 +193,12 @@ class ProcessSettings(Settings):
     log_level: Annotated[str, Field(pattern="^(DEBUG|INFO|WARNING|ERROR)$")] = "INFO"
 
 
+# By the types of pydantic's errors.
+_WORDS = {"time_delta_parsing": "must be a duration of ISO 8601, such as PT6M for six minutes"}
+
+
 def explain(error: ValidationError) -> StartError:
     """One sentence for settings that are missing or wrong; values are left out, for they may be secret."""
-    faults = "; ".join(
-        f"{str(fault['loc'][-1]).upper()}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors()
-    )
+    told = [(fault["loc"][-1], _WORDS.get(fault["type"], fault["msg"])) for fault in error.errors()]
+    faults = "; ".join(f"{str(name).upper()}: {words.removeprefix('Value error, ')}" for name, words in told)
     return StartError(f"The environment is not complete or not right ({faults}). See .env.example.")

@@ -44,7 +44,7 @@ class PasswordChange(BaseModel):
         description="The password as it is.", json_schema_extra={"format": "password"}
     )
     new_password: str = Field(
-        description=f"{MIN_LENGTH} to {MAX_LENGTH} characters, and not among those that are guessed first.",
+        description=f"{MIN_LENGTH} to {MAX_LENGTH} characters, another one, not guessed at first.",
         json_schema_extra={"format": "password"},
     )
 

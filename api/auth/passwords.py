@@ -7,6 +7,7 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 
 MIN_LENGTH, MAX_LENGTH = 12, 128
 COMMON = Path(__file__).with_name("common_passwords.txt")
+_CHARACTERS_MIN = 3
 _M_MMAP_THRESHOLD = -3
 
 
@@ -25,18 +26,25 @@ class Passwords:
         self._hasher = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
         self._nobody = self._hasher.hash("nobody has this password")
 
-    def hash(self, password: str) -> str:
+    def hash(self, password: str, *, username: str = "") -> str:
         """The hash to store; WeakPasswordError for one that is too short, too long, or guessed at first.
 
-        Those are one character again and again, and a list of common ones of this length, in any case (NIST
-        SP 800-63B, section 5.1.1.2, asks for the comparison and for no rules of composition).
+        Those are a piece again and again, the user's name with little else, and a list of common ones, in any
+        case (NIST SP 800-63B, section 5.1.1.2, asks for that and for no rules of composition).
         """
         if not MIN_LENGTH <= len(password) <= MAX_LENGTH:
             raise WeakPasswordError(f"A password has {MIN_LENGTH} to {MAX_LENGTH} characters.")
         plain = _composed(password).casefold()
-        if len(set(plain)) == 1 or plain in COMMON.read_text("utf-8").splitlines():
+        is_common = plain in COMMON.read_text("utf-8").splitlines()
+        if is_common or _is_repeated(plain) or _is_named(plain, username):
             raise WeakPasswordError("This password is among the first that are guessed; choose another.")
         return self._hasher.hash(_composed(password))
+
+    @staticmethod
+    def require_another(old: str, new: str) -> None:
+        """WeakPasswordError when both are one."""
+        if _composed(old) == _composed(new):
+            raise WeakPasswordError("This is the password as it is; choose another.")
 
     def matches(self, stored: str | None, password: str) -> bool:
         """Whether the password belongs to the stored hash; as slow when there is none (an unknown user)."""
@@ -45,6 +53,17 @@ class Passwords:
         except (Argon2Error, InvalidHashError, UnicodeEncodeError):
             return False
         return matches and stored is not None
+
+
+def _is_repeated(plain: str) -> bool:
+    """Whether it is made of one piece that would be too short by itself."""
+    period = (plain + plain).find(plain, 1)
+    return period < min(len(plain), MIN_LENGTH)
+
+
+def _is_named(plain: str, username: str) -> bool:
+    """Whether the user's name is in it, and besides no more than two different characters."""
+    return bool(username) and username in plain and len(set(plain.replace(username, ""))) < _CHARACTERS_MIN
 
 
 def _return_large_blocks() -> None:

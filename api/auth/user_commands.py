@@ -3,6 +3,7 @@
 import argparse
 import getpass
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ from common.errors import StartError
 from common.schema import require_known_schema
 from common.settings import DatabaseSettings, explain
 from common.tokens import SCOPES
+
+_NO_UTF_8 = "The password is not UTF-8."
 
 
 def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -110,10 +113,30 @@ def _password_hash(chosen: argparse.Namespace) -> str:
     """Of the password that comes from standard input or, typed twice, from the terminal, where one is due."""
     if "password_stdin" not in chosen:
         return ""
-    if chosen.password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    else:
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Again: ") != password:
-            raise ValueError("The two passwords differ.")
-    return Passwords().hash(password)
+    password = _from_input() if chosen.password_stdin else _from_terminal()
+    return Passwords().hash(password, username=chosen.name)
+
+
+def _from_input() -> str:
+    try:
+        return sys.stdin.buffer.readline().decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ValueError(_NO_UTF_8) from None
+
+
+def _from_terminal() -> str:
+    try:
+        with warnings.catch_warnings():
+            # Without a terminal the password would be shown as it is typed.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            password = getpass.getpass("Password: ")
+            again = getpass.getpass("Again: ")
+    except (EOFError, getpass.GetPassWarning):
+        raise ValueError(
+            "No password was typed: type it at a terminal, or send it with --password-stdin."
+        ) from None
+    except UnicodeDecodeError:
+        raise ValueError(_NO_UTF_8) from None
+    if again != password:
+        raise ValueError("The two passwords differ.")
+    return password

@@ -238,7 +238,7 @@ def is_described(name: str, answer: httpx.Response) -> bool:
         ("POST /v1/auth/sign-out", "/v1/auth/sign-out?all=1", {}, 422),
         ("POST /v1/auth/sign-out", "/v1/auth/sign-out", {}, 204),
         ("POST /v1/auth/password", "/v1/auth/password", {"json": {}}, 422),
-        ("POST /v1/auth/password", "/v1/auth/password", {"json": PASSWORDS}, 204),
+        ("POST /v1/auth/password", "/v1/auth/password", {"json": PASSWORDS}, 422),
         ("POST /v1/auth/password", "/v1/auth/password", {"content": b"{"}, 415),
         ("POST /v1/auth/password", "/v1/auth/password", {"content": b"{", "headers": JSON}, 400),
         ("GET /.well-known/jwks.json", "/.well-known/jwks.json", {}, 200),
@@ -256,6 +256,14 @@ def test_what_is_answered_is_described(
     described = OPERATIONS[name]["responses"][str(status)]
     for header in ("RateLimit", "RateLimit-Policy"):
         assert (header in answer.headers) == (header in headers_of(described))
+
+
+def test_the_answer_to_another_password_is_described(api: Api) -> None:
+    change = {**PASSWORDS, "new_password": "mule wrong capacitor"}
+    with api.client(api.login("reader")["access_token"]) as client:
+        answer = client.post("/v1/auth/password", json=change)
+    assert answer.status_code == 204
+    assert is_described("POST /v1/auth/password", answer)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

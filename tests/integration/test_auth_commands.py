@@ -84,9 +84,50 @@ def test_a_password_that_will_not_do_is_refused(environment: dict[str, str], pas
     assert_one_sentence(done, 2, "A password has 12 to 128 characters.")
 
 
+@pytest.mark.parametrize("verb", ["add", "password"])
+def test_without_a_terminal_the_way_to_send_a_password_is_named(
+    environment: dict[str, str], verb: str
+) -> None:
+    # A session of its own has no terminal, wherever the tests run.
+    done = subprocess.run(
+        [sys.executable, "-m", "api", "user", verb, "writer"],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        start_new_session=True,
+    )
+    assert_one_sentence(done, 2, "send it with --password-stdin")
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_a_password_that_is_no_utf_8_is_called_so(environment: dict[str, str], locale: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "api", "user", "add", "bob", "--password-stdin"],
+        cwd=ROOT,
+        env={**environment, "LC_ALL": locale},
+        input=b"p\xe4ssword with accent\n",
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (2, b"The password is not UTF-8.\n")
+
+
+def test_a_password_is_read_as_utf_8_in_any_locale(api: Api, environment: dict[str, str]) -> None:
+    words = ["user", "add", "niklaus", "--password-stdin"]
+    done = run({**environment, "PYTHONIOENCODING": "latin-1"}, *words, text="p\u00e4ssword with accent\n")
+    assert done.returncode == 0, done.stderr
+    assert api.ask_token("niklaus", "p\u00e4ssword with accent").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"SIGNING_KEY_LEAD": "5"}, "SIGNING_KEY_LEAD: must be a duration of ISO 8601, such as PT6M"),
         ({"SIGNING_KEYS_DIR": ""}, "SIGNING_KEYS_DIR: Field required"),
         ({"API_PORT": "70000"}, "API_PORT"),
         ({"DATABASE_URL": "sqlite://"}, "DATABASE_URL must look like"),

@@ -150,11 +150,21 @@ def test_a_password_matches_its_hash_however_the_keyboard_writes_it() -> None:
         "correct horse battery staple",
         "zzzzzzzzzzzz",
         "éÉéÉéÉéÉéÉéÉ",
+        "abcdefabcdef",
+        "AliceAliceAlice",
+        "alice-alice-alice",
+        "alice1111111",
+        "111-Alice-111",
     ],
 )
 def test_a_password_that_is_guessed_first_is_refused_in_any_case(password: str) -> None:
     with pytest.raises(ValueError, match="choose another"):
-        Passwords().hash(password)
+        Passwords().hash(password, username="alice")
+
+
+@pytest.mark.parametrize("password", ["alice in wonderland", "abcdefghijklmabcdefghijklm", "aaaaaaaaaaab"])
+def test_a_password_may_have_the_name_in_it_and_repeat_what_is_long_enough(password: str) -> None:
+    assert Passwords().hash(password, username="alice")
 
 
 def test_the_common_passwords_are_long_enough_to_be_chosen_and_are_compared_as_they_stand() -> None:
