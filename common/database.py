@@ -216,7 +216,16 @@ async def _opened(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
             raise asyncio.CancelledError
         yield connection
     finally:
-        await _to_the_end(connection.close())
+        await _to_the_end(_give_back(connection))
+
+
+async def _give_back(connection: AsyncConnection) -> None:
+    # A deadline that passes while an answer is on its way to whoever waits for it cuts what nobody sees lost.
+    if not connection.invalidated:
+        transport = _driver_connection(connection)._transport  # noqa: SLF001  no other way
+        if transport is None or transport.is_closing():
+            await connection.invalidate()
+    await connection.close()
 
 
 @contextmanager
