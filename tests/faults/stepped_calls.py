@@ -31,7 +31,7 @@ class Held(Generic[T]):
     go: asyncio.Future[None] | None
 
 
-class _Hold:
+class Hold:
     """Holds the next call that comes here, if it is to."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class _Hold:
 
 
 class _Database(Database):
-    hold: _Hold
+    hold: Hold
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
@@ -64,8 +64,10 @@ class _Database(Database):
             await self.hold.reach()
 
 
-class _Cache(BookCache):
-    hold: _Hold
+class HeldCache(BookCache):
+    """Whoever would fill it can be held before that."""
+
+    hold: Hold
 
     async def fill(self, vacancy: Vacancy, book: Book) -> bool:
         await self.hold.reach()
@@ -77,8 +79,8 @@ class Calls:
 
     def __init__(self, database: DatabaseSettings, cache: CacheSettings) -> None:
         self._runner = asyncio.Runner()
-        self._database, self._cache = _Database(database, pool_size=3), _Cache(cache)
-        self._hold = self._database.hold = self._cache.hold = _Hold()
+        self._database, self._cache = _Database(database, pool_size=3), HeldCache(cache)
+        self.hold = self._database.hold = self._cache.hold = Hold()
 
     def do(self, call: Coroutine[Any, Any, T]) -> T:
         """Do all of it."""
@@ -86,7 +88,7 @@ class Calls:
 
     def begin(self, call: Coroutine[Any, Any, T]) -> Held[T]:
         """Begin a write and stop before its commit, or a read and stop before it fills the cache."""
-        return self._runner.run(self._hold.begin(call))
+        return self._runner.run(self.hold.begin(call))
 
     def end(self, held: Held[T]) -> T:
         """Go on with it."""
