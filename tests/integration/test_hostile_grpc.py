@@ -125,9 +125,9 @@ FLOODS = {
     "silence": b"",
 }
 
-# Behind three hundred strangers it takes a tenth of it, and a quarter while coverage is measured; most behind
-# 150,000 PINGs, which gRPC itself answers.
-PROCESSOR_SECONDS = 2.0
+# What two cores do in two seconds. Behind calls it is a seventh of it at most, while coverage is measured;
+# PINGs are more, for gRPC itself reads all of them on as many cores as there are.
+PROCESSOR_SECONDS = 4.0
 
 # Of these, each holds what it can get.
 LASTING = {
