@@ -31,7 +31,7 @@ def add_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         verb.add_argument(
             "--password-stdin", action="store_true", help="read the password from standard input"
         )
-    scopes = _verb(verbs, "scopes", "give a user other scopes")
+    scopes = _verb(verbs, "scopes", "give a user other scopes, and end their logins if one is taken away")
     scopes.add_argument("--scope", action="append", choices=list(SCOPES), required=True, help="repeatable")
     _verb(verbs, "disable", "let a user log in no more, and end their logins")
     _verb(verbs, "enable", "let a user log in again")
@@ -85,8 +85,10 @@ def _change(engine: Engine, chosen: argparse.Namespace, password_hash: str) -> s
             users.set_password(engine, name, password_hash)
             return f"The user {name} has another password now, and all their logins are ended."
         case "scopes":
-            users.set_scopes(engine, name, chosen.scope)
-            return f"The user {name} has {', '.join(chosen.scope)} now."
+            scopes = list(dict.fromkeys(chosen.scope))
+            took_away = users.set_scopes(engine, name, scopes)
+            since = "now, and all their logins are ended" if took_away else "from the next login on"
+            return f"The user {name} has {', '.join(scopes)} {since}."
         case "disable":
             users.disable(engine, name)
             return f"The user {name} cannot log in any more, and all their logins are ended."

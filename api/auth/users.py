@@ -92,12 +92,17 @@ def set_password(engine: Engine, username: str, password_hash: str) -> None:
     _change(engine, username, password_hash=password_hash)
 
 
-def set_scopes(engine: Engine, username: str, scopes: list[str]) -> None:
-    """What the user's tokens may carry from the next one on; NoSuchUserError.
+@retry(times=5, delay=0.05, exceptions=(ContendedError,))
+def set_scopes(engine: Engine, username: str, scopes: list[str]) -> bool:
+    """What the user's tokens may carry from the next login on; NoSuchUserError.
 
-    A login that is refreshed keeps to what it was granted, and to this.
+    True when that takes a scope away: then their logins are ended, for tokens carry what they were given.
     """
-    _change(engine, username, signs_out=False, scopes=_text(scopes))
+    with transaction(engine) as connection:
+        user = find_user(connection, username=username, to_change=True)
+        takes_away = user is not None and not set(user.scopes) <= set(scopes)
+        change(connection, username, signs_out=takes_away, scopes=_text(scopes))
+    return takes_away
 
 
 def disable(engine: Engine, username: str) -> None:

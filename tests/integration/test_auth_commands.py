@@ -243,13 +243,33 @@ def test_a_disabled_user_is_refused_like_a_stranger_until_enabled(
     assert refresh(api, token) == 400
 
 
-def test_other_scopes_hold_from_the_next_token_on(api: Api, environment: dict[str, str], user: str) -> None:
+def reads(api: Api, token: str) -> int:
+    with api.client(token) as client:
+        return client.get("/v1/books?limit=1").status_code
+
+
+def test_a_scope_that_is_taken_away_ends_all_logins(api: Api, environment: dict[str, str], user: str) -> None:
     login = api.login(user)
+    assert reads(api, login["access_token"]) == 200
     words = ["user", "scopes", user, "--scope", "books:read", "--scope", "books:read"]
-    assert run(environment, *words).returncode == 0
+    done = run(environment, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"The user {user} has books:read now, and all their logins are ended.\n"
+    eventually(lambda: reads(api, login["access_token"]) == 401, because="processes look each second")
+    assert refresh(api, login["refresh_token"]) == 400
     assert api.login(user)["scope"] == "books:read"
-    form = {"grant_type": "refresh_token", "refresh_token": login["refresh_token"]}
-    assert api.post("/v1/auth/token", form).json()["scope"] == "books:read"
+
+
+def test_a_scope_that_is_given_ends_no_login_and_holds_from_the_next_on(
+    api: Api, environment: dict[str, str], user: str
+) -> None:
+    run(environment, "user", "scopes", user, "--scope", "books:read")
+    login = api.login(user)
+    done = run(environment, "user", "scopes", user, "--scope", "books:write", "--scope", "books:read")
+    assert done.stdout == f"The user {user} has books:write, books:read from the next login on.\n"
+    assert reads(api, login["access_token"]) == 200
+    assert refresh(api, login["refresh_token"]) == 200
+    assert api.login(user)["scope"] == "books:write books:read"
 
 
 def test_signing_out_ends_the_logins_of_one_user_and_of_no_other(
