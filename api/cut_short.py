@@ -2,8 +2,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import ERRORS, answer
-from common.errors import OutcomeUnknownError
+from api.problems import unknown_outcome
 
 SO_FAR = "bookstore.so-far"
 """Where, in the scope, a call that is done in parts says how far it is, for who may cut it short."""
@@ -35,4 +34,4 @@ class CutShort:
             if begun or scope["type"] != "http":
                 raise
             detail = f"{_STOPPED} {scope[SO_FAR]}" if SO_FAR in scope else _DETAIL
-            await answer(ERRORS[OutcomeUnknownError], detail)(scope, receive, send)
+            await unknown_outcome(scope, detail)(scope, receive, send)

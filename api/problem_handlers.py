@@ -12,11 +12,23 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from api.faults import message_of
-from api.problems import ERRORS, METHODS, OPTIONS, REALM, STATUSES, Kind, answer, pointer_to, wrong_method
+from api.problems import (
+    ERRORS,
+    METHODS,
+    OPTIONS,
+    REALM,
+    STATUSES,
+    Kind,
+    answer,
+    pointer_to,
+    unknown_outcome,
+    wrong_method,
+)
 from common.errors import (
     BookstoreError,
     InvalidInputError,
     MissingScopeError,
+    OutcomeUnknownError,
     UnauthenticatedError,
     Violation,
 )
@@ -47,6 +59,8 @@ async def _bookstore_error(request: Request, error: Exception) -> Response:
     kind = kind_of(cast("BookstoreError", error))
     if isinstance(error, InvalidInputError):
         return _invalid(error.violations)
+    if isinstance(error, OutcomeUnknownError):
+        return unknown_outcome(request.scope, str(error))
     return answer(kind, str(error), headers=_challenge(request, error))
 
 

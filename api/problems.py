@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
 from starlette.responses import Response
+from starlette.types import Scope
 
 from common import errors
 from common.errors import BookstoreError, Violation
@@ -85,6 +87,8 @@ ERRORS: dict[type[BookstoreError], Kind] = {
         503, "keys-unavailable", "Tokens cannot be checked", "The keys cannot be had at the moment."
     ),
 }
+_UNKNOWN = ERRORS[errors.OutcomeUnknownError]
+_KEYED_PATHS = "/v1/books"
 # What frameworks and limits refuse, before any rule about books is asked.
 STATUSES: dict[int, Kind] = {
     kind.status: kind
@@ -130,7 +134,19 @@ _RETRY = {
         "schema": {"type": "string", "examples": [str(_RETRY_AFTER_SECONDS)]},
     }
 }
-_HEADERS = {401: _CHALLENGE, 403: _CHALLENGE, **dict.fromkeys(_PASSING, _RETRY)}
+_RETRY_IF_SAFE = {
+    "Retry-After": {
+        **_RETRY["Retry-After"],
+        "description": "After how many seconds to ask again. With `outcome-unknown` only where a repeat does"
+        " nothing twice: the call changes nothing, or has an `Idempotency-Key`.",
+    }
+}
+_HEADERS = {
+    401: _CHALLENGE,
+    403: _CHALLENGE,
+    **dict.fromkeys(_PASSING, _RETRY),
+    503: _RETRY_IF_SAFE,
+}
 _EXAMPLE_FAULTS = {
     ERRORS[errors.InvalidInputError]: Violation("/title", "must not be blank"),
     STATUSES[400]: Violation("", "is not JSON: error at character 9"),
@@ -187,10 +203,21 @@ def answer(
     body: dict[str, Any] = {"type": kind.type, "title": kind.title, "status": kind.status, "detail": detail}
     if faults:
         body["errors"] = [asdict(fault) for fault in faults]
-    retry = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if kind.status in _PASSING else {}
+    passes = kind.status in _PASSING and kind is not _UNKNOWN
+    retry = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if passes else {}
     # Escaped to ASCII, so that half a surrogate pair in a client's field name cannot break the answer.
     content = json.dumps({**body, **(members or {})})
     return Response(content, kind.status, {**retry, **(headers or {})}, MEDIA_TYPE)
+
+
+def unknown_outcome(scope: Scope, detail: str) -> Response:
+    """The answer to a request that was done or not; with Retry-After where a repeat does nothing twice.
+
+    It does not where nothing is changed, or where the call goes by the request's Idempotency-Key.
+    """
+    is_named = scope["path"].startswith(_KEYED_PATHS) and "idempotency-key" in Headers(scope=scope)
+    may_repeat = is_named or scope["method"] in {"GET", "HEAD"}
+    return answer(_UNKNOWN, detail, headers={"Retry-After": str(_RETRY_AFTER_SECONDS)} if may_repeat else {})
 
 
 def responses(*causes: type[BookstoreError] | int) -> dict[int | str, dict[str, Any]]:

@@ -105,11 +105,15 @@ def test_over_http_a_commit_that_is_not_answered_is_503_outcome_unknown(
         wire.cut_at(COMMIT, arrives=arrives)
         with ledger.grows(books=arrives, events=arrives):
             added = client.post("/v1/books", json=FIELDS)
+        client.post("/v1/books", json=FIELDS)
+        wire.cut_at(COMMIT, arrives=arrives)
+        named = client.post("/v1/books", json=FIELDS, headers={"Idempotency-Key": f"{arrives}"})
     wire.cut_at(COMMIT, arrives=arrives)
     login = over_the_wire.ask_token()
-    for answer in (added, login):
+    for answer in (added, named, login):
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/outcome-unknown")
-        assert answer.headers["retry-after"] == "1"
+    # Nobody is invited to do it twice.
+    assert [it.headers.get("retry-after") for it in (added, named, login)] == [None, "1", None]
 
 
 @EITHER_WAY

@@ -76,6 +76,29 @@ def test_503_says_when_to_come_again() -> None:
     assert answer.headers["retry-after"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "key", "after"),
+    [
+        ("GET", "/v1/books", "", "1"),
+        ("HEAD", "/v1/books", "", "1"),
+        ("POST", "/v1/books", "", None),
+        ("POST", "/v1/books", "k", "1"),
+        ("PUT", "/v1/books/1", "", None),
+        ("DELETE", "/v1/books/1", "", None),
+        ("DELETE", "/v1/books/1", "k", "1"),
+        ("POST", "/v1/books:import", "k", "1"),
+        ("POST", "/v1/auth/token", "k", None),
+    ],
+)
+def test_who_may_have_done_it_is_told_to_come_again_only_where_that_does_nothing_twice(
+    method: str, path: str, key: str, after: str | None
+) -> None:
+    headers = [(b"idempotency-key", key.encode())] if key else []
+    answer = problems.unknown_outcome({"method": method, "path": path, "headers": headers}, "Perhaps.")
+    assert answer.headers.get("retry-after") == after
+    assert json.loads(bytes(answer.body))["type"] == "/problems/outcome-unknown"
+
+
 def test_half_a_surrogate_pair_in_a_pointer_does_not_break_the_answer() -> None:
     answer = problems.answer(problems.STATUSES[400], "\ud800", faults=[Violation("/\ud800", "no")])
     assert json.loads(bytes(answer.body))["status"] == 400
