@@ -89,6 +89,7 @@ def test_guesses_from_many_addresses_are_slow_together_and_the_user_gets_in_at_h
     for number in range(NAME.burst // PAIR.burst):
         owing("ada", f"127.0.1.{number}", PAIR.burst)
     assert guess(api.seen_from("127.0.1.200"), "ada") == [429]
+    assert api.seen_from("127.0.1.200").ask_token("ada").status_code == 429, "at a new place one waits"
     assert guess(api.seen_from("127.0.1.200"), "grace") == [400], "each name for itself"
     assert home.ask_token("ada").status_code == 200
     later(NAME.pause)

@@ -246,3 +246,27 @@ def test_a_reader_may_list(api: Api, author: str) -> None:
     with api.client(api.login("reader")["access_token"]) as client:
         found: Any = client.get("/v1/books", params={"author": author}).json()
     assert len(found["items"]) == 7
+
+
+@pytest.mark.parametrize(
+    ("title", "beginning", "finds"),
+    [
+        ("Straße", "STRAß", True),
+        ("Straße", "stra", True),
+        ("Straße", "stras", False),
+        ("Straße", "strasse", False),
+        ("Strasse", "straß", False),
+        ("Ælfric", "ae", False),
+        ("Ёлка", "елка", True),
+        ("caf\u00e9", "CAFE", True),
+        ("cafe\u0301", "cafe", True),
+        ("cafe\u0301 noir", "caf\u00e9 noir", False),
+    ],
+)
+def test_filters_compare_letter_by_letter(
+    writer: httpx.Client, request: pytest.FixtureRequest, title: str, beginning: str, *, finds: bool
+) -> None:
+    author = f"Letters of {request.node.name}"
+    writer.post("/v1/books", json={"title": title, "author": author, "publication_date": "2000-01-01"})
+    found = writer.get("/v1/books", params={"author": author, "title": beginning}).json()["items"]
+    assert bool(found) is finds

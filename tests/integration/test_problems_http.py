@@ -38,6 +38,23 @@ def test_an_unknown_address_is_a_404_problem(api: Api, path: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("book_id", "detail"),
+    [
+        ("abc", "must be a number in plain digits, without sign or leading zero"),
+        ("01", "must be a number in plain digits, without sign or leading zero"),
+        ("0", "must be at least 1"),
+        ("9223372036854775808", "must be at most 9223372036854775807"),
+    ],
+)
+def test_what_can_be_no_id_is_422(api: Api, token: str, book_id: str, detail: str) -> None:
+    with api.client(token) as client:
+        answers = [client.request(method, f"/v1/books/{book_id}") for method in ("GET", "DELETE")]
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-input")
+        assert answer.json()["errors"] == [{"pointer": "/path/id", "detail": detail}]
+
+
+@pytest.mark.parametrize(
     ("path", "allowed"),
     [
         ("/v1/books", "GET, HEAD, POST"),
