@@ -4,6 +4,7 @@ Calls are taken up in the order in which they come, so the time is that of the c
 than GRPC_MAX_STREAMS of each connection, which is counted here too (docs/adr/0024).
 """
 
+import gc
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -253,6 +254,17 @@ def test_a_message_that_does_not_come_ends_its_call(
 def test_a_stranger_is_refused_before_the_message_is_there(reader: RunningReader) -> None:
     with lines(reader.port, 1) as (line,):
         assert b"Send a bearer token" in line.send(calls(1)).received(2, b"Send a bearer token")
+
+
+def test_a_refused_call_leaves_nothing_to_the_garbage_collector(reader: RunningReader) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(grpc.RpcError):
+            reader.books.GetBook(books_pb2.GetBookRequest(id=1))
+        assert not [each for each in gc.get_objects() if type(each) is grpc.aio.AbortError]
+    finally:
+        gc.enable()
 
 
 def test_a_second_message_of_a_call_with_one_is_never_read(reader: RunningReader) -> None:
