@@ -6,4 +6,4 @@ from common import cache
 
 
 def install() -> None:
-    cache.secrets = SimpleNamespace(token_hex=lambda _: "0")  # type: ignore[attr-defined, assignment]
+    vars(cache)["secrets"] = SimpleNamespace(token_hex=lambda _: "0")
