@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any, TypeVar
 
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,6 +25,8 @@ _OVERLAP_SECONDS = 60
 _COLUMNS = DeniedTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 _LOG = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
+
 
 class Admission:
     """Somebody who was let in for longer than one answer; `is_denied` from the moment that it is known."""
@@ -31,11 +34,37 @@ class Admission:
     def __init__(self, principal: Principal) -> None:
         self.names = principal.names
         self.is_denied = False
+        self._waiting: asyncio.Task[Any] | None = None
+
+    def deny(self) -> None:
+        """From now on they are out, also where they wait for something that may never come."""
+        self.is_denied = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
     def check(self) -> None:
         """UnauthenticatedError once the token, its login or its key is denied."""
         if self.is_denied:
             raise UnauthenticatedError(DENIED)
+
+    async def while_admitted(self, items: AsyncIterable[Item]) -> AsyncIterator[Item]:
+        """Give them on until the end, or until UnauthenticatedError, be it while none comes."""
+        iterator = aiter(items)
+        while True:
+            self._waiting = asyncio.current_task()
+            try:
+                item = await anext(iterator)
+            except StopAsyncIteration:
+                return
+            except asyncio.CancelledError:
+                if self._waiting is None or not self.is_denied:
+                    raise
+                self._waiting.uncancel()
+                raise UnauthenticatedError(DENIED) from None
+            finally:
+                self._waiting = None
+            self.check()
+            yield item
 
 
 class DeniedTokens:
@@ -88,7 +117,8 @@ class DeniedTokens:
         if reads_all:
             self._all_read_at = now
         for admission in self._admissions:
-            admission.is_denied = admission.is_denied or not found.isdisjoint(admission.names)
+            if not admission.is_denied and not found.isdisjoint(admission.names):
+                admission.deny()
 
     async def run(self) -> None:
         """Look each second, until cancelled."""

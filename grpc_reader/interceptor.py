@@ -65,8 +65,7 @@ class CallInterceptor(aio.ServerInterceptor):
                 async with self._guard(method, context):
                     request = await one_message(context, parse)
                     with self._stream_room.passage(), self._authentication.admitted(principal) as admission:
-                        async for response in stream(request, context):
-                            admission.check()
+                        async for response in admission.while_admitted(stream(request, context)):
                             yield response
 
             return grpc.stream_stream_rpc_method_handler(guarded_stream, None, handler.response_serializer)

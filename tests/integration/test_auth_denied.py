@@ -204,6 +204,25 @@ def test_a_stream_ends_before_it_tells_who_was_signed_out_of_another_event(
     streams["reader"].cancel()
 
 
+def test_a_stream_that_nothing_comes_on_ends_with_its_login(api: Api, doors: Doors) -> None:
+    logins = {name: api.login(name) for name in ("ada", "reader")}
+    streams = {
+        name: doors.reader.reader.events.WatchDeliveredEvents(
+            WatchDeliveredEventsRequest(book_id=901),
+            metadata=[("authorization", f"Bearer {login['access_token']}")],
+        )
+        for name, login in logins.items()
+    }
+    revoke(api, logins["ada"]["refresh_token"])
+    begun = time.monotonic()
+    with pytest.raises(grpc.RpcError) as ended:
+        next(streams["ada"])
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert time.monotonic() - begun < SECONDS
+    assert streams["reader"].is_active()
+    streams["reader"].cancel()
+
+
 @pytest.mark.parametrize(
     ("resource", "verdicts"),
     [(API, (ACCEPTED, REFUSED)), (READER, (REFUSED, ACCEPTED)), ("", (ACCEPTED, ACCEPTED))],
