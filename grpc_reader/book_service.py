@@ -11,7 +11,7 @@ from common.errors import BookNotFoundError, InvalidInputError, Violation
 from common.tables import BOOK_COLUMNS, BOOK_TABLE
 from grpc_reader import page_tokens
 from grpc_reader.messages import book_message
-from grpc_reader.requests import page_limit, require_at_most
+from grpc_reader.requests import page_limit, require_text
 from grpc_reader.time_left import reading
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 
@@ -53,8 +53,8 @@ class BookService(books_pb2_grpc.BookServiceServicer):
     ) -> books_pb2.ListBooksResponse:
         """A page by keyset on the id. The filters are prefixes, compared as the column's collation does."""
         limit = page_limit(request.page_size)
-        require_at_most("author", request.author, AUTHOR_MAX_LENGTH)
-        require_at_most("title", request.title, TITLE_MAX_LENGTH)
+        require_text("author", request.author, AUTHOR_MAX_LENGTH)
+        require_text("title", request.title, TITLE_MAX_LENGTH)
         query = ("ListBooks", request.author, request.title)
         after = page_tokens.decode(query, request.page_token)
         statement = select(*BOOK_COLUMNS).order_by(_COLUMNS.id).limit(limit + 1)

@@ -18,7 +18,12 @@ def require_not_negative(field: str, value: int) -> None:
         raise InvalidInputError(Violation(f"/{field}", f"must not be negative, but is {value}"))
 
 
-def require_at_most(field: str, text: str, length: int) -> None:
-    """InvalidInputError for a text longer than `length` characters."""
+def require_text(field: str, text: str, length: int) -> None:
+    """InvalidInputError for a text longer than `length` characters, or with NUL in it, which no book has.
+
+    To the database's collation NUL is nothing at all.
+    """
+    if "\x00" in text:
+        raise InvalidInputError(Violation(f"/{field}", "must not contain the NUL character"))
     if len(text) > length:
         raise InvalidInputError(Violation(f"/{field}", f"must not be longer than {length} characters"))

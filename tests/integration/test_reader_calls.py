@@ -177,6 +177,8 @@ def test_list_books_filters_are_prefixes_of_ordinary_letters(
         (books_pb2.ListBooksRequest(page_token="no token"), "page_token"),
         (books_pb2.ListBooksRequest(author="x" * 1001), "author"),
         (books_pb2.ListBooksRequest(title="x" * 301), "title"),
+        (books_pb2.ListBooksRequest(title="Du\0ne"), "title"),
+        (books_pb2.ListBooksRequest(author="\0"), "author"),
         (events_pb2.ListDeliveredEventsRequest(page_size=-1), "page_size"),
         (events_pb2.ListDeliveredEventsRequest(book_id=-1), "book_id"),
         (events_pb2.ListDeliveredEventsRequest(page_token="AAAA"), "page_token"),
