@@ -1,4 +1,5 @@
 import asyncio
+import logging
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -8,6 +9,8 @@ SO_FAR = "bookstore.so-far"
 """Where, in the scope, a call that is done in parts says how far it is, for who may cut it short."""
 _DETAIL = "The server was stopped before it was done; look what is stored."
 _STOPPED = "The server was stopped before it was done."
+
+_LOG = logging.getLogger(__name__)
 
 
 class CutShort:
@@ -31,7 +34,11 @@ class CutShort:
         try:
             await self._app(scope, receive, noted)
         except asyncio.CancelledError:
-            if begun or scope["type"] != "http":
+            if scope["type"] != "http":
                 raise
+            if begun:
+                # The server ends the connection when nothing more comes and the body is not whole.
+                _LOG.warning("answer cut off", extra={"path": scope["path"]})
+                return
             detail = f"{_STOPPED} {scope[SO_FAR]}" if SO_FAR in scope else _DETAIL
             await unknown_outcome(scope, detail)(scope, receive, send)
