@@ -75,7 +75,7 @@ ERRORS: dict[type[BookstoreError], Kind] = {
         503, "contended", "Too many changes at once", "Another change of the same rows was under way."
     ),
     errors.DatabaseUnavailableError: Kind(
-        503, "database-unavailable", "The database is down", "The database cannot be reached."
+        503, "database-unavailable", "The database is not available", "The database cannot be reached."
     ),
     errors.OutcomeUnknownError: Kind(
         503,

@@ -160,8 +160,8 @@ def _row(record: _Record) -> Row:
         reason = faults_of(error)
     except ValueError:
         reason = f"has {len(fields)} fields instead of {len(HEADER)}"
-        if lines := record.raw.rstrip(b"\r\n").count(b"\n"):
-            reason += f", up to line {record.line + lines}"
     else:
         return Row(record.line, record.raw, book)
+    if more_lines := record.raw.rstrip(b"\r\n").count(b"\n"):
+        reason += f" (up to line {record.line + more_lines})"
     return Row(record.line, record.raw, reason=reason)

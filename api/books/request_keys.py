@@ -21,7 +21,8 @@ REPLAYED_HEADER = {
 }
 _DESCRIPTION = (
     "A name of your own for this request, such as a UUID. Sent again within 24 hours, the request is not done"
-    " again, and answered as the first time. 1 to 255 visible ASCII characters, in double quotes or not."
+    " again, and answered as the first time. 1 to 255 visible ASCII characters but quotes and backslashes, in"
+    " double quotes or not."
 )
 # A string of RFC 8941, as the draft says, or the same without quotes, as most clients send it.
 _KEY = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]){1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})')

@@ -131,8 +131,10 @@ def test_a_quote_that_a_later_field_closes_costs_one_row() -> None:
 
 
 def test_a_row_of_several_lines_that_is_no_book_names_them() -> None:
-    (row,) = read(HEAD + b'"Dune,A,2000-01-01\nEmma",1815-12-23\n')
-    assert (row.line, row.reason) == (2, "has 2 fields instead of 3, up to line 3")
+    short, late = read(HEAD + b'"Dune,A,2000-01-01\nEmma",1815-12-23\n"Two\nlines",A,1815-02-30\n')
+    assert (short.line, short.reason) == (2, "has 2 fields instead of 3 (up to line 3)")
+    assert late.line == 4
+    assert late.reason.endswith("(up to line 5)")
 
 
 def test_byte_order_mark_and_carriage_returns_are_taken() -> None:
