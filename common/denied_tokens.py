@@ -18,6 +18,11 @@ from common.tokens import Principal
 
 KEPT = timedelta(hours=25)
 """How long a name is denied: longer than any access token is good for, by any of the services' clocks."""
+ADMITTED = timedelta(hours=24, minutes=30)
+"""How long after their token was issued anybody stays admitted.
+
+Less than KEPT, for whoever ends all logins of a user names those that have had a token within that.
+"""
 DENIED = "This login was ended; log in again."
 _POLL_SECONDS = 1.0
 # Longer than a transaction can take from its statement to its commit, and than a poll may fail to be noticed.
@@ -33,6 +38,7 @@ class Admission:
 
     def __init__(self, principal: Principal) -> None:
         self.names = principal.names
+        self.over_at = principal.issued_at + ADMITTED.total_seconds()
         self.is_denied = False
         self._waiting: asyncio.Task[Any] | None = None
 
@@ -79,6 +85,8 @@ class DeniedTokens:
         self._names: frozenset[str] = frozenset()
         self._all_read_at = float("-inf")
         self._admissions: set[Admission] = set()
+        # Of two that read, one that began before would forget what the other has found.
+        self._reading = asyncio.Lock()
 
     def check(self, principal: Principal) -> None:
         """Raise UnauthenticatedError for who is denied, DatabaseUnavailableError until there is an answer."""
@@ -103,6 +111,10 @@ class DeniedTokens:
         What is new is found by the time of its statement, looked back at for longer than any commit takes;
         once in that time all is read, and what is over is forgotten.
         """
+        async with self._reading:
+            await self._read()
+
+    async def _read(self) -> None:
         now = time.monotonic()
         statement = select(_COLUMNS.name)
         reads_all = now - self._all_read_at > _OVERLAP_SECONDS / 2
@@ -117,7 +129,8 @@ class DeniedTokens:
         if reads_all:
             self._all_read_at = now
         for admission in self._admissions:
-            if not admission.is_denied and not found.isdisjoint(admission.names):
+            is_over = time.time() >= admission.over_at
+            if not admission.is_denied and (is_over or not found.isdisjoint(admission.names)):
                 admission.deny()
 
     async def run(self) -> None:

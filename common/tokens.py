@@ -51,13 +51,14 @@ Keys = Callable[[], Awaitable[KeySet]]
 
 @dataclass(frozen=True)
 class Principal:
-    """Who calls, and what they may do; `expires_at` is seconds since the epoch.
+    """Who calls, and what they may do; `issued_at` and `expires_at` are seconds since the epoch.
 
     They may be denied by the ids of the token, of its login and of its key, which are `names`.
     """
 
     username: str
     scopes: frozenset[str]
+    issued_at: int
     expires_at: int
     token_id: str
     names: frozenset[str]
@@ -123,6 +124,7 @@ class TokenVerifier:
             return Principal(
                 username=claims["sub"],
                 scopes=frozenset(claims.get("scope", "").split()),
+                issued_at=claims["iat"],
                 expires_at=claims["exp"],
                 token_id=claims["jti"],
                 names=frozenset(name for name in names if name),

@@ -103,7 +103,7 @@ def revoke_family(connection: Connection, token: RefreshToken) -> None:
 def revoke_all(connection: Connection, user_id: int) -> None:
     """Nor any other of the same user, access tokens too."""
     _revoke(connection, _COLUMNS.user_id == user_id)
-    # Older logins have no access token any more.
+    # Older logins have no access token any more, and nobody is still admitted by one of theirs (ADMITTED).
     recent = _COLUMNS.issued_at > datetime.now(UTC) - KEPT
     families = select(_COLUMNS.family).distinct().where(_COLUMNS.user_id == user_id, recent)
     deny(connection, connection.execute(families).scalars())

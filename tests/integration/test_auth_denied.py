@@ -1,20 +1,26 @@
 """Who was signed out is let in by neither service any more, whatever else their token is."""
 
+import asyncio
 import base64
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import grpc
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.auth.denials import deny
 from api.auth.passwords import Passwords
 from api.auth.users import add_user, find_user
+from common import denied_tokens
 from common.database import Database, thread_engine
 from common.denied_tokens import DeniedTokens
-from common.errors import DatabaseUnavailableError
+from common.errors import DatabaseUnavailableError, UnauthenticatedError
 from common.tokens import API, READER, SCOPES, Principal
 from grpc_reader.arrival import understand
 from grpc_reader.generations import Generations
@@ -223,6 +229,22 @@ def test_a_stream_that_nothing_comes_on_ends_with_its_login(api: Api, doors: Doo
     streams["reader"].cancel()
 
 
+def test_a_stream_ends_before_its_login_is_too_old_to_be_named(
+    api: Api, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever ends all logins of a user names those of the last hours alone."""
+    assert timedelta(hours=24) < denied_tokens.ADMITTED < denied_tokens.KEPT
+    monkeypatch.setattr(denied_tokens, "ADMITTED", timedelta(seconds=2))
+    stream = doors.reader.reader.events.WatchDeliveredEvents(
+        WatchDeliveredEventsRequest(book_id=902),
+        metadata=[("authorization", f"Bearer {api.login('ada')['access_token']}")],
+        timeout=20,
+    )
+    with pytest.raises(grpc.RpcError) as ended:
+        next(stream)
+    assert ended.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize(
     ("resource", "verdicts"),
     [(API, (ACCEPTED, REFUSED)), (READER, (REFUSED, ACCEPTED)), ("", (ACCEPTED, ACCEPTED))],
@@ -272,7 +294,7 @@ def test_a_login_that_is_under_way_keeps_the_user_from_being_changed(api: Api, e
 async def test_until_the_list_was_read_nobody_can_be_judged(api: Api) -> None:
     database = Database(api.settings)
     denied = DeniedTokens(database)
-    principal = Principal("ada", frozenset(), int(time.time()) + 60, "1", frozenset({"1"}))
+    principal = Principal("ada", frozenset(), int(time.time()), int(time.time()) + 60, "1", frozenset({"1"}))
     with pytest.raises(DatabaseUnavailableError):
         denied.check(principal)
     await denied.read()
@@ -304,4 +326,36 @@ async def test_what_is_denied_is_forgotten_when_it_is_over(
     await denied.read()
     assert "over" not in denied._names  # noqa: SLF001  likewise
     assert "lasting" in denied._names  # noqa: SLF001  likewise
+    await database.close()
+
+
+@pytest.mark.anyio
+async def test_who_began_to_read_before_does_not_forget_what_another_has_found(
+    api: Api, engine: Engine
+) -> None:
+    database = Database(api.settings)
+    denied = DeniedTokens(database)
+    go_on, has_read = asyncio.Event(), asyncio.Event()
+    read = database.read
+
+    @asynccontextmanager
+    async def slow_once() -> AsyncIterator[AsyncConnection]:
+        database.read = read  # type: ignore[method-assign]
+        async with read() as connection:
+            yield connection
+            has_read.set()
+            await go_on.wait()
+
+    database.read = slow_once  # type: ignore[assignment,method-assign]
+    first = asyncio.create_task(denied.read())
+    await has_read.wait()
+    with engine.begin() as connection:
+        deny(connection, ["found by the second"])
+    second = asyncio.create_task(denied.read())
+    await asyncio.wait([second], timeout=0.5)
+    go_on.set()
+    await asyncio.gather(first, second)
+    principal = Principal("ada", frozenset(), 0, 0, "1", frozenset({"found by the second"}))
+    with pytest.raises(UnauthenticatedError):
+        denied.check(principal)
     await database.close()
