@@ -34,6 +34,8 @@ ENTRY_SECONDS = 600
 _TOKEN_MILLISECONDS = 2000
 _TIMEOUT_SECONDS = 0.1
 _OWED_AT_MOST = 10_000
+# Longer than a server goes on with a commit whose connection has ended (docs/adr/0013).
+_SETTLED_SECONDS = 10.0
 _VACANT_MARK = "?"
 # The last is what uvloop says of a connection that ended between two steps of its client.
 _ERRORS = (RedisError, OSError, RuntimeError)
@@ -189,13 +191,17 @@ class BookCache:
             if self._owed.get(book_id, began) < began:
                 del self._owed[book_id]
 
-    def _owe(self, book_id: int) -> None:
+    def distrust(self, book_id: int) -> None:
+        """Owe an eviction of the book for some seconds: it may be changing, and nobody knows when."""
+        self._owe(book_id, after=_SETTLED_SECONDS)
+
+    def _owe(self, book_id: int, *, after: float = 0.0) -> None:
         # After so long the entry is over by itself.
         over = time.monotonic() - ENTRY_SECONDS
         while self._owed and (len(self._owed) >= _OWED_AT_MOST or next(iter(self._owed.values())) < over):
             del self._owed[next(iter(self._owed))]
         self._owed.pop(book_id, None)
-        self._owed[book_id] = time.monotonic()
+        self._owed[book_id] = time.monotonic() + after
 
     async def _has_paid(self, book_id: int) -> bool:
         """Whether no eviction of the book is owed, or it could be made up for now."""

@@ -1,5 +1,7 @@
 """`/v1/books`, call by call (design, section 5)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -20,6 +22,7 @@ from common.errors import (
     BookNotFoundError,
     ConditionRequiredError,
     InvalidInputError,
+    OutcomeUnknownError,
     StaleVersionError,
 )
 
@@ -207,28 +210,41 @@ async def change_book(
 )
 async def delete_book(book_id: BookId, asked: ChangeOf) -> Response:
     """Remove the book and announce its last state."""
-    _, replayed = await once(
-        commands.delete_book(
-            asked.services.database, book_id, asked.versions, asked.traceparent, asked.request_key()
+    with _told_when_unknown(asked, book_id):
+        _, replayed = await once(
+            commands.delete_book(
+                asked.services.database, book_id, asked.versions, asked.traceparent, asked.request_key()
+            )
         )
-    )
     await _announce(asked, book_id)
     return Response(status_code=204, headers=replayed)
 
 
 async def _change(asked: Change, book_id: int, changes: dict[str, Any], content: str) -> Response:
-    book, replayed = await once(
-        commands.change_book(
-            asked.services.database,
-            book_id,
-            changes,
-            asked.versions,
-            asked.traceparent,
-            asked.request_key(content),
+    with _told_when_unknown(asked, book_id):
+        book, replayed = await once(
+            commands.change_book(
+                asked.services.database,
+                book_id,
+                changes,
+                asked.versions,
+                asked.traceparent,
+                asked.request_key(content),
+            )
         )
-    )
     await _announce(asked, book_id)
     return _answer(book, headers=replayed)
+
+
+@contextmanager
+def _told_when_unknown(asked: Change, book_id: int) -> Iterator[None]:
+    """A change that may have been made, or may still be, is rung for, and looked for in the row alone."""
+    try:
+        yield
+    except OutcomeUnknownError:
+        asked.services.doorbell.ring()
+        asked.services.cache.distrust(book_id)
+        raise
 
 
 async def _announce(asked: Change, book_id: int) -> None:

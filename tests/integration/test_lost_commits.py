@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
+from redis import Redis
 from sqlalchemy import make_url, text
 
 from api.books import commands
 from api.books.import_routes import ROWS_PER_TRANSACTION
 from api.settings import ApiSettings
 from common.books import NewBook
+from common.cache import TICKET_KEY, entry_key
 from common.database import Database, thread_engine, transaction
 from common.errors import DatabaseUnavailableError, OutcomeUnknownError
-from common.settings import DatabaseSettings
+from common.settings import CacheSettings, DatabaseSettings
 from tests.fixtures.api import Api, served
 from tests.fixtures.ledger import Ledger
 from tests.fixtures.wire import Wire, wire_to
@@ -114,6 +116,29 @@ def test_over_http_a_commit_that_is_not_answered_is_503_outcome_unknown(
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/outcome-unknown")
     # Nobody is invited to do it twice.
     assert [it.headers.get("retry-after") for it in (added, named, login)] == [None, "1", None]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE"])
+def test_who_looks_after_an_unknown_change_sees_the_row_and_not_the_cache(
+    over_the_wire: Api, wire: Wire, cache_settings: CacheSettings, method: str
+) -> None:
+    url = cache_settings.cache_url.get_secret_value()
+    with (
+        Redis.from_url(url, decode_responses=True) as redis,
+        over_the_wire.client(over_the_wire.login()["access_token"]) as client,
+    ):
+        redis.set(TICKET_KEY, f"{redis.info('server')['run_id']} abc")
+        book = client.post("/v1/books", json=FIELDS).json()
+        path = f"/v1/books/{book['id']}"
+        assert client.get(path).json() == book
+        assert redis.get(entry_key("abc", book["id"])), "it is in the cache"
+        wire.cut_at(COMMIT, arrives=True)
+        changes = FIELDS | {"title": "Emma"} if method == "PUT" else None
+        assert client.request(method, path, json=changes).json()["type"] == "/problems/outcome-unknown"
+        for _ in range(3):
+            found = client.get(path)
+            assert found.status_code == 404 if method == "DELETE" else found.json()["title"] == "Emma"
+        redis.flushdb()
 
 
 @EITHER_WAY
