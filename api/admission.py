@@ -60,9 +60,10 @@ class Admission:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["RateLimit-Policy"] = self._policies
-                headers["RateLimit"] = ", ".join(
-                    f'"{policy}";r={number};t={WINDOW_SECONDS}' for policy, number in left.items()
-                )
+                if left:
+                    headers["RateLimit"] = ", ".join(
+                        f'"{policy}";r={number};t={WINDOW_SECONDS}' for policy, number in left.items()
+                    )
             await send(message)
 
         return named

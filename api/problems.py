@@ -161,7 +161,7 @@ WRITING = (*READING, errors.OutcomeUnknownError)
 # Any call may meet a fault of ours, or be cut short by the end of the server,
 ANY = (429, 500, errors.OutcomeUnknownError)
 # or what is said before it is with the application.
-ANY_KIND = (OVERLOADED, TOO_SLOW, HEAD_TOO_LARGE)
+ANY_KIND = (OVERLOADED, BAD_REQUEST, TOO_SLOW, HEAD_TOO_LARGE)
 
 
 class Fault(BaseModel):

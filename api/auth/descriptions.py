@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import JsonValue
 from starlette.responses import Response
 
-from api.problems import MEDIA_TYPE, STATUSES, Kind, answer, described, example
+from api.problems import BAD_REQUEST, MEDIA_TYPE, STATUSES, Kind, answer, described, example
 from common.tokens import AUDIENCES
 
 REFUSAL_KINDS = {
@@ -87,7 +87,10 @@ REFUSALS: dict[str, Any] = {
     "content": {
         MEDIA_TYPE: {
             "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {error: {"value": _example(error, kind)} for error, kind in REFUSAL_KINDS.items()},
+            "examples": {
+                **{error: {"value": _example(error, kind)} for error, kind in REFUSAL_KINDS.items()},
+                BAD_REQUEST.name: {"value": example(BAD_REQUEST)},
+            },
         }
     },
 }

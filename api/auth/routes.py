@@ -23,7 +23,7 @@ from common.tokens import TokenVerifier
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS_MAX = 32
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_FORM_RESPONSES = {400: descriptions.REFUSALS, **problems.responses(413, 415, 503, *problems.WRITING)}
+_FORM_RESPONSES = {**problems.responses(413, 415, 503, *problems.WRITING), 400: descriptions.REFUSALS}
 _TOKEN_RESPONSES = {**_FORM_RESPONSES, 429: descriptions.GUESS_REFUSALS}
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 

@@ -73,7 +73,10 @@ async def export_books(
     """
     media_type = best_of([_CSV, _NDJSON], ", ".join(request.headers.getlist("accept")) or None)
     if request.method == "HEAD":
-        return Response(media_type=media_type, headers={"Vary": "Accept"})
+        head = Response(media_type=media_type, headers={"Vary": "Accept"})
+        # It would be that of GET (RFC 9110, section 8.6), which nobody knows.
+        del head.headers["content-length"]
+        return head
     return _Export(services, media_type, caller)
 
 

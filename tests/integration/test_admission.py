@@ -101,6 +101,12 @@ def test_a_refusal_says_when_to_come_again_and_every_answer_what_is_left(
     assert last.headers["ratelimit"] == '"address";r=3;t=1, "user";r=0;t=1'
 
 
+def test_who_is_counted_by_no_policy_is_told_of_none(limited: Callable[..., Api]) -> None:
+    with limited(rate_limit_address=0, rate_limit_user=5).client() as client:
+        answer = client.get("/v1/books")
+    assert (answer.status_code, "ratelimit" in answer.headers) == (401, False)
+
+
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics"])
 def test_health_and_metrics_are_never_refused(limited: Callable[..., Api], path: str) -> None:
     with limited(rate_limit_address=1).client() as client:

@@ -123,6 +123,7 @@ def test_head_tells_the_form_and_reads_no_book(writer: httpx.Client) -> None:
     answer = writer.head(PATH, headers=NDJSON)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["content-type"].startswith("application/x-ndjson")
+    assert "content-length" not in answer.headers
 
 
 def test_an_export_needs_the_scope_for_reading(api: Api) -> None:
