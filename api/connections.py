@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.cors import readable_from
@@ -27,6 +28,7 @@ _OTHER_FILES = 200
 # Characters of RFC 3986, section 3.2.2 and 3.2.3; a user before an @ has no place there.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _NO_HOST = replace(BAD_REQUEST, example="Send exactly one Host header (RFC 9112, section 3.2).")
+_NO_TUNNEL = replace(BAD_REQUEST, example="This is no proxy: there is no CONNECT here.")
 _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
@@ -57,6 +59,30 @@ class _UnwantedError(Exception):
     """Ends the parsing of a request."""
 
 
+class _Parser(HttpRequestParser):
+    """Stays with HTTP/1.1 when a head asks for another protocol, which RFC 9110, section 7.8 allows.
+
+    httptools takes what follows such a head for the other protocol, and uvicorn then takes it for the next
+    request: who may choose a body could have it done.
+    """
+
+    def __init__(self, protocol: "GuardedProtocol") -> None:
+        super().__init__(protocol)
+        self._protocol = protocol
+        # As uvicorn has it; what comes behind a close is never done.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
+        """Read on, and such a head once more as if it had not asked."""
+        try:
+            super().feed_data(data)
+        except HttpParserUpgrade as stop:
+            head = self._protocol.head_without_upgrade()
+            again = self._protocol.parser = _Parser(self._protocol)
+            again.feed_data(head)
+            again.feed_data(data[stop.args[0] :])
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """HTTP/1.1 that does not wait for ever.
 
@@ -66,6 +92,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *, doorkeeper: Doorkeeper, **uvicorns: Any) -> None:  # noqa: ANN401  uvicorn's own
         super().__init__(**uvicorns)
+        self.parser = _Parser(self)
         self._doorkeeper = doorkeeper
         self._in_body = False
         self._has_begun = False
@@ -137,6 +164,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
         A proxy before us may have gone by another of two hosts (RFC 9112, section 3.2).
         """
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._end(_NO_TUNNEL)
+            return  # it is read again
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             self._end(_NO_HOST)
@@ -157,10 +188,19 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """All of the request is there."""
+        if self.parser.should_upgrade():
+            return
         self._in_body = False
         self._untold_bytes = 0
         self._doorkeeper.waiting.pop(self, None)
         super().on_message_complete()
+
+    def head_without_upgrade(self) -> bytes:
+        """The head that has been read last, in which nothing asks for another protocol."""
+        version = self.parser.get_http_version().encode()
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, version)
+        headers = [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join([line, *headers, b"\r\n"])
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""

@@ -1,5 +1,6 @@
 """What one connection may cost, on real sockets: long heads, slow ones, and very many."""
 
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from sqlalchemy import text
 
 from api.settings import ApiSettings
 from common.database import thread_engine
-from tests.fixtures.api import Api, served
+from tests.fixtures.api import PASSWORD, Api, served
 from tests.waiting import eventually
 
 HEAD = b"GET /livez HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /v1/auth/token HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+CLOSE = b"Connection: close\r\n\r\n"
 LIMIT = 16_384
 # After which uvicorn ends a connection by itself.
 IDLE_SECONDS = 5
@@ -50,6 +53,10 @@ def sent(connection: socket.socket, *pieces: bytes) -> None:
             connection.sendall(piece)
     except OSError:
         pass
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", answers)]
 
 
 def is_alive(connection: socket.socket) -> bool:
@@ -166,6 +173,56 @@ def test_a_request_without_a_host_behind_another_is_not_done(connect: Callable[.
     assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
     connection.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
     assert_is_problem(said(connection), 400, "bad-request")
+
+
+LOGIN = f"grant_type=password&username=writer&password={PASSWORD.replace(' ', '+')}".encode()
+LENGTH = b"Content-Length: %d\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [1, 100_000], ids=["byte by byte", "at once"])
+@pytest.mark.parametrize(
+    "framed",
+    [
+        LENGTH % len(LOGIN) + LOGIN,
+        b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(LOGIN), LOGIN),
+    ],
+    ids=["length", "chunks"],
+)
+def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    connect: Callable[..., socket.socket], caplog: pytest.LogCaptureFixture, framed: bytes, size: int
+) -> None:
+    connection = connect()
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    websocket = b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\n\r\n"
+    requests = POST + UPGRADE + framed + HEAD + UPGRADE + b"\r\n" + HEAD + websocket + HEAD + CLOSE
+    for begin in range(0, len(requests), size):
+        connection.sendall(requests[begin : begin + size])
+    answers = said(connection)
+    assert statuses(answers) == [200] * 4
+    assert b'"access_token"' in answers
+    assert "pgrade" not in caplog.text
+
+
+def test_a_body_is_not_done_as_a_request_whatever_its_head_asks_for(
+    connect: Callable[..., socket.socket],
+) -> None:
+    connection = connect()
+    body = HEAD + b"\r\n"
+    connection.sendall(
+        POST + UPGRADE + LENGTH % len(body) + body + HEAD.replace(b"/livez", b"/nowhere") + CLOSE
+    )
+    answers = said(connection)
+    assert statuses(answers) == [400, 404]
+    assert b"/problems/invalid-request" in answers
+    assert b'"alive"' not in answers
+
+
+def test_there_are_no_tunnels(connect: Callable[..., socket.socket]) -> None:
+    connection = connect()
+    connection.sendall(b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n" + HEAD + b"\r\n")
+    answer = said(connection)
+    assert_is_problem(answer, 400, "bad-request")
+    assert (statuses(answer), b"CONNECT" in answer) == ([400], True)
 
 
 def test_headers_behind_the_body_are_bounded_and_mean_nothing(connect: Callable[..., socket.socket]) -> None:
