@@ -119,7 +119,8 @@ class GuardedProtocol(HttpToolsProtocol):
             if oldest is self:
                 self._refuse(OVERLOADED)
             else:
-                oldest.transport.close()
+                # A close would wait until its client has read what it was sent, perhaps for ever.
+                oldest.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""

@@ -1,14 +1,17 @@
 """What one connection may cost, on real sockets: long heads, slow ones, and very many."""
 
+import asyncio
 import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 from sqlalchemy import text
 
+from api.connections import GuardedProtocol
 from api.settings import ApiSettings
 from common.database import thread_engine
 from tests.fixtures.api import PASSWORD, Api, served
@@ -349,6 +352,48 @@ def test_idle_connections_make_room_for_new_ones_the_oldest_first(
     assert said(idle[1]) == b""
     assert time.monotonic() - begun < IDLE_SECONDS, "or it has ended by itself"
     assert is_alive(idle[0])
+
+
+@pytest.fixture
+def protocols(monkeypatch: pytest.MonkeyPatch) -> dict[int, GuardedProtocol]:
+    """The server's ends of the connections, by the clients' ports."""
+    found = {}
+    made = GuardedProtocol.connection_made
+
+    def noted(self: GuardedProtocol, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        found[transport.get_extra_info("peername")[1]] = self
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", noted)
+    return found
+
+
+def has_answered(server: GuardedProtocol, requests: int) -> bool:
+    return server.server_state.total_requests == requests
+
+
+def test_a_client_that_does_not_read_makes_room_too(
+    few: Api, connect: Callable[..., socket.socket], protocols: dict[int, GuardedProtocol]
+) -> None:
+    deaf = connect(few)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    assert is_alive(deaf)
+    server = protocols[deaf.getsockname()[1]]
+    asked = 1
+    while not server.transport.get_write_buffer_size():
+        deaf.sendall(HEAD.replace(b"/livez", b"/openapi.json") + b"\r\n")
+        asked += 1
+        eventually(partial(has_answered, server, asked))
+    assert all(is_alive(connect(few)) for _ in range(20))
+
+    def is_ended() -> bool:
+        try:
+            deaf.sendall(b"\r\n")
+        except OSError:
+            return True
+        return False
+
+    eventually(is_ended, within=IDLE_SECONDS)
 
 
 def test_half_sent_heads_make_room_for_whole_ones(few: Api, connect: Callable[..., socket.socket]) -> None:
