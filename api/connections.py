@@ -27,6 +27,7 @@ _HEADER_BYTES = 32
 _OTHER_FILES = 200
 # Characters of RFC 3986, section 3.2.2 and 3.2.3; a user before an @ has no place there.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
+_ABSOLUTE = re.compile(rb"https?://[^/?#@]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_HOST = replace(BAD_REQUEST, example="Send exactly one Host header (RFC 9112, section 3.2).")
 _NO_TUNNEL = replace(BAD_REQUEST, example="This is no proxy: there is no CONNECT here.")
 _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -176,11 +177,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end(_NO_HOST)
         if len(self.pipeline) >= _PIPELINED:
             raise _UnwantedError
+        self.url = self._path()
+        super().on_headers_complete()
         self._head_since = None
         self._has_begun = False
         self._in_body = True
         self._untold_bytes = 0
-        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -239,6 +241,15 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes += size
         if self._head_bytes > self._doorkeeper.head_max_bytes:
             self._end(HEAD_TOO_LARGE)
+
+    def _path(self) -> bytes:
+        """Where the request goes, also when it names us in full (RFC 9112, section 3.2.2)."""
+        if self.url.startswith((b"/", b"*")):
+            return self.url
+        absolute = _ABSOLUTE.fullmatch(self.url)
+        if absolute is None:
+            self._end(BAD_REQUEST)
+        return absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
 
     def _end(self, cause: Kind) -> NoReturn:
         self._cause = cause

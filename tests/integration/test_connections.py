@@ -240,12 +240,38 @@ def test_headers_behind_the_body_are_bounded_and_mean_nothing(connect: Callable[
     assert b"/problems/head-too-large" in said(connection)
 
 
+@pytest.mark.parametrize(
+    "rubbish", [b"rubbish", b"CONNECT a:80 HTTP/1.1\r\nHost: a", b"GET ftp://a HTTP/1.1\r\nHost: a"]
+)
 def test_an_answer_that_is_due_is_not_mistaken_for_that_to_rubbish_behind_it(
-    connect: Callable[..., socket.socket],
+    connect: Callable[..., socket.socket], rubbish: bytes
 ) -> None:
     connection = connect()
-    connection.sendall(HEAD.replace(b"/livez", b"/readyz") + b"\r\nrubbish\r\n\r\n")
+    connection.sendall(HEAD.replace(b"/livez", b"/readyz") + b"\r\n" + rubbish + b"\r\n\r\n")
     assert b"bad-request" not in said(connection)
+    connection = connect()
+    connection.sendall(rubbish + b"\r\n\r\n")
+    assert_is_problem(said(connection), 400, "bad-request")
+
+
+@pytest.mark.parametrize(
+    ("address", "status"),
+    [
+        (b"http://a/livez", 200),
+        (b"HTTPS://a:8000/livez?x", 200),
+        (b"http://a", 307),
+        (b"http://a?x", 307),
+        (b"http://a@b/livez", 400),
+        (b"http://a#x", 400),
+        (b"ftp://a/livez", 400),
+    ],
+)
+def test_an_address_may_name_the_server(
+    connect: Callable[..., socket.socket], address: bytes, status: int
+) -> None:
+    connection = connect()
+    connection.sendall(HEAD.replace(b"/livez", address) + CLOSE)
+    assert statuses(said(connection)) == [status]
 
 
 def test_requests_that_wait_behind_one_another_are_bounded(connect: Callable[..., socket.socket]) -> None:
