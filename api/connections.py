@@ -29,6 +29,7 @@ _OTHER_FILES = 200
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#@]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_HOST = replace(BAD_REQUEST, example="Send exactly one Host header (RFC 9112, section 3.2).")
+_BAD_HOST = replace(BAD_REQUEST, example="The Host header must name a host, and a port or none.")
 _NO_TUNNEL = replace(BAD_REQUEST, example="This is no proxy: there is no CONNECT here.")
 _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -159,7 +160,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """A header; one that follows the body would be taken for one of the head by the application."""
         self._take(len(name) + len(value) + _HEADER_BYTES)
         if not self._in_body:
-            super().on_header(name, value)
+            # Blanks before it are the parser's to drop, those behind it are ours (RFC 9112, section 5.1).
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """The application begins, or the request waits for the one before it.
@@ -174,7 +176,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
             self._end(_NO_HOST)
         if not all(map(_HOST.fullmatch, hosts)):
-            self._end(_NO_HOST)
+            self._end(_BAD_HOST)
         if len(self.pipeline) >= _PIPELINED:
             raise _UnwantedError
         self.url = self._path()
