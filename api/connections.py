@@ -30,6 +30,8 @@ _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#@]+((?:[/?].*)?)", re.IGNORECASE)
 _NO_HOST = replace(BAD_REQUEST, example="Send exactly one Host header (RFC 9112, section 3.2).")
 _BAD_HOST = replace(BAD_REQUEST, example="The Host header must name a host, and a port or none.")
+_CODINGS: list[list[bytes]] = [[], [b"chunked"]]
+_NO_CODING = replace(BAD_REQUEST, example="Send no Transfer-Encoding but chunked.")
 _NO_TUNNEL = replace(BAD_REQUEST, example="This is no proxy: there is no CONNECT here.")
 _HEADERS = {"Connection": "close", "Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -166,7 +168,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The application begins, or the request waits for the one before it.
 
-        A proxy before us may have gone by another of two hosts (RFC 9112, section 3.2).
+        A proxy before us may have gone by another of two hosts (RFC 9112, section 3.2). The parser
+        takes a body whose last coding is chunked for one that has no other.
         """
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
@@ -177,6 +180,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._end(_NO_HOST)
         if not all(map(_HOST.fullmatch, hosts)):
             self._end(_BAD_HOST)
+        if [value.lower() for name, value in self.headers if name == b"transfer-encoding"] not in _CODINGS:
+            self._end(_NO_CODING)
         if len(self.pipeline) >= _PIPELINED:
             raise _UnwantedError
         self.url = self._path()

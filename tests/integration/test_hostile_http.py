@@ -68,6 +68,7 @@ HOSTILE: dict[str, tuple[Answers, bytes]] = {
     "a negative chunk": (REFUSED, CHUNKED + b"\r\n-4\r\nabcd\r\n0\r\n\r\n"),
     "an endless chunk": (REFUSED, CHUNKED + b"\r\n" + b"f" * 40 + b"\r\nabcd\r\n"),
     "a chunk that is longer than it says": (REFUSED, CHUNKED + b"\r\n2\r\nabcdef\r\n0\r\n\r\n"),
+    "a coding before chunked": (REFUSED, POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
     "an unknown coding": (REFUSED, POST + b"Transfer-Encoding: cow\r\n\r\n"),
     "chunked twice": (REFUSED, POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n"),
     "another host's address": (UNKNOWN, b"GET http://example.org/v1/books HTTP/1.1\r\n" + HOST + b"\r\n"),
@@ -103,6 +104,15 @@ AMBIGUOUS = {
     "a space before the colon": POST + b"Content-Length : %d\r\n\r\n" % len(BOOK) + BOOK,
     "a coding that is not chunked": POST + b"Transfer-Encoding: identity\r\n\r\n" + _CHUNK,
     "a coding with a tab before it": POST + b"Transfer-Encoding:\x0bchunked\r\n\r\n" + _CHUNK,
+    "a coding before chunked": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + _CHUNK,
+    "a coding in a header before chunked": POST
+    + b"Transfer-Encoding: gzip\r\n"
+    + CHUNKED[len(POST) :]
+    + b"\r\n"
+    + _CHUNK,
+    "a coding before chunked, and an Upgrade": POST
+    + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
+    + _CHUNK,
     "chunked twice": POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n" + _CHUNK,
     "a chunk's length with a sign": CHUNKED + b"\r\n+" + _CHUNK,
     "a chunk's length in words": CHUNKED + b"\r\n0x" + _CHUNK,
