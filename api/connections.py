@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, NoReturn
 
 from httptools import HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.cors import readable_from
 from api.cut_short import SO_FAR
@@ -98,6 +98,8 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self.parser = _Parser(self)
         self._doorkeeper = doorkeeper
+        # The request that the application has; uvicorn's `cycle` is the one that was read last.
+        self._begun: RequestResponseCycle | None = None
         self._in_body = False
         self._has_begun = False
         self._head_since: float | None = None
@@ -129,6 +131,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         self._doorkeeper.waiting.pop(self, None)
+        self._give_up()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -239,7 +242,9 @@ class GuardedProtocol(HttpToolsProtocol):
             elif now - self._heard_at >= SILENT_SECONDS:
                 self._refuse(TOO_SLOW)
         elif (
-            self._head_since is not None and now - self._head_since >= HEAD_SECONDS and not self._is_in_work()
+            self._head_since is not None
+            and now - self._head_since >= HEAD_SECONDS
+            and self._in_work() is None
         ):
             self._refuse(TOO_SLOW)
 
@@ -262,8 +267,20 @@ class GuardedProtocol(HttpToolsProtocol):
         self._cause = cause
         raise _UnwantedError
 
-    def _is_in_work(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own
+        self._begun = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _in_work(self) -> RequestResponseCycle | None:
+        begun = self._begun
+        return None if begun is None or begun.response_complete else begun
+
+    def _give_up(self) -> None:
+        """Tell the request in work that nobody hears its answer."""
+        in_work = self._in_work()
+        if in_work is not None:
+            in_work.disconnected = True
+            in_work.message_event.set()
 
     def _origin(self) -> str:
         """That of the request which has begun, as far as its head has been read."""
@@ -278,19 +295,17 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def _refuse(self, kind: Kind) -> None:
         """Say why, unless that could be taken for the answer to another request, and close."""
-        in_work = self._is_in_work()
+        in_work = self._in_work()
         if self._in_body:
-            may_answer = in_work and not self.pipeline and not self.cycle.response_started
+            may_answer = in_work is not None and not self.pipeline and not in_work.response_started
         else:
-            may_answer = not in_work
+            may_answer = in_work is None
         if kind in {TOO_SLOW, HEAD_TOO_LARGE}:
             self._doorkeeper.refusals.count(kind.name)
         if may_answer:
             readable = readable_from(self._origin(), self._doorkeeper.origins)
             self.transport.write(_rendered(kind, self._detail(kind), readable))
-        if in_work:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+        self._give_up()
         self.transport.close()
 
 

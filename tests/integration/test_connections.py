@@ -38,6 +38,20 @@ def connect(api: Api) -> Iterator[Callable[..., socket.socket]]:
         yield begin
 
 
+@pytest.fixture
+def protocols(monkeypatch: pytest.MonkeyPatch) -> dict[int, GuardedProtocol]:
+    """The server's ends of the connections, by the clients' ports."""
+    found = {}
+    made = GuardedProtocol.connection_made
+
+    def noted(self: GuardedProtocol, transport: asyncio.Transport) -> None:
+        made(self, transport)
+        found[transport.get_extra_info("peername")[1]] = self
+
+    monkeypatch.setattr(GuardedProtocol, "connection_made", noted)
+    return found
+
+
 def said(connection: socket.socket) -> bytes:
     """All that comes until the server closes."""
     found = b""
@@ -296,6 +310,18 @@ def test_requests_that_wait_behind_one_another_are_bounded(connect: Callable[...
     assert said(connection).count(b"HTTP/1.1 200 ") < 30
 
 
+def test_what_others_wait_for_ends_quietly_too(
+    connect: Callable[..., socket.socket],
+    caplog: pytest.LogCaptureFixture,
+    protocols: dict[int, GuardedProtocol],
+) -> None:
+    connection = connect()
+    connection.sendall((HEAD.replace(b"/livez", b"/readyz") + b"\r\n") * 3 + b"rubbish\r\n\r\n")
+    assert said(connection) == b""
+    eventually(lambda: not protocols[connection.getsockname()[1]].tasks)
+    assert "Exception" not in caplog.text
+
+
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("api.connections.HEAD_SECONDS", 1.0)
@@ -356,7 +382,11 @@ def test_a_body_that_stops_on_its_way_is_cut_off_and_one_that_comes_slowly_is_no
 
 
 def test_a_client_that_does_not_read_its_answer_is_cut_off(
-    api: Api, connect: Callable[..., socket.socket], impatient: None
+    api: Api,
+    connect: Callable[..., socket.socket],
+    caplog: pytest.LogCaptureFixture,
+    impatient: None,
+    protocols: dict[int, GuardedProtocol],
 ) -> None:
     with api.client(api.login()["access_token"]) as client:
         rows = "title,author,publication_date\n" + f"{'語' * 300},{'語' * 1000},2000-01-01\n" * 5000
@@ -365,11 +395,13 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(
         deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         token = client.headers["authorization"].encode()
         request = b"GET /v1/books:export HTTP/1.1\r\nHost: a\r\nAuthorization: " + token + b"\r\n\r\n"
-        deaf.sendall(request)
+        deaf.sendall(request * 2)
         eventually(lambda: b"HTTP/1.1 200 " in deaf.recv(65_536, socket.MSG_PEEK))
         ended = 'api_requests_total{method="GET",route="/v1/books:export",status="200"}'
         assert ended not in client.get("/metrics").text
         eventually(lambda: ended in client.get("/metrics").text, within=10)
+        eventually(lambda: not protocols[deaf.getsockname()[1]].tasks)
+    assert "Exception" not in caplog.text
 
 
 @pytest.fixture
@@ -390,20 +422,6 @@ def test_idle_connections_make_room_for_new_ones_the_oldest_first(
     assert said(idle[1]) == b""
     assert time.monotonic() - begun < IDLE_SECONDS, "or it has ended by itself"
     assert is_alive(idle[0])
-
-
-@pytest.fixture
-def protocols(monkeypatch: pytest.MonkeyPatch) -> dict[int, GuardedProtocol]:
-    """The server's ends of the connections, by the clients' ports."""
-    found = {}
-    made = GuardedProtocol.connection_made
-
-    def noted(self: GuardedProtocol, transport: asyncio.Transport) -> None:
-        made(self, transport)
-        found[transport.get_extra_info("peername")[1]] = self
-
-    monkeypatch.setattr(GuardedProtocol, "connection_made", noted)
-    return found
 
 
 def has_answered(server: GuardedProtocol, requests: int) -> bool:
