@@ -9,7 +9,7 @@ import re
 import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -51,12 +51,33 @@ class Doorkeeper:
         self.head_max_bytes = head_max_bytes
         self.refusals = refusals
         # Those that we wait for, in the order in which they were heard.
-        self.waiting: dict[GuardedProtocol, None] = {}
+        self.waiting: dict[Connection, None] = {}
+
+    def has_room(self, newcomer: "Connection", connections: set[Any]) -> bool:
+        """Whether a connection that is among the others now may stay, perhaps in the place of another."""
+        self.waiting[newcomer] = None
+        if len(connections) <= self.connections_max:
+            return True
+        self.refusals.count("connections")
+        oldest = next(iter(self.waiting))
+        del self.waiting[oldest]
+        connections.discard(oldest)
+        if oldest is newcomer:
+            return False
+        oldest.give_way()
+        return True
 
     def look_after(self, connections: Iterable[Any], now: float) -> None:
         """End what has kept us waiting for too long; `now` is the loop's time. To be called every second."""
         for connection in list(connections):
             connection.look_after(now)
+
+
+class Connection(Protocol):
+    """One that is counted, and may have to end for another."""
+
+    def give_way(self) -> None:
+        """End at once."""
 
 
 class _UnwantedError(Exception):
@@ -115,18 +136,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Wait for a request, perhaps in the place of another connection."""
         super().connection_made(transport)
         self._head_since = self.loop.time()
-        waiting = self._doorkeeper.waiting
-        waiting[self] = None
-        if len(self.connections) > self._doorkeeper.connections_max:
-            self._doorkeeper.refusals.count("connections")
-            oldest = next(iter(waiting))
-            del waiting[oldest]
-            self.connections.discard(oldest)
-            if oldest is self:
-                self._refuse(OVERLOADED)
-            else:
-                # A close would wait until its client has read what it was sent, perhaps for ever.
-                oldest.transport.abort()
+        if not self._doorkeeper.has_room(self, self.connections):
+            self._refuse(OVERLOADED)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -218,7 +229,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
+        # One that is closing, too, until the other side has read all and ended TLS.
+        if not self.pipeline and self in self.connections:
             self._doorkeeper.waiting[self] = None
 
     def resume_writing(self) -> None:
@@ -229,6 +241,10 @@ class GuardedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
         """What uvicorn calls when a request cannot be read."""
         self._refuse(self._cause)
+
+    def give_way(self) -> None:
+        """End at once: a close would wait, counted by nobody, until all is read and the client ends TLS."""
+        self.transport.abort()
 
     def look_after(self, now: float) -> None:
         """End the connection if it has kept us waiting for too long."""

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.connections import Doorkeeper, GuardedProtocol, files_for
+from api.handshakes import Handshake
 from api.settings import ApiSettings
 from common import interrupts
 from common.database import thread_engine
@@ -42,12 +43,13 @@ class Server(uvicorn.Server):
             origins=settings.origins,
         )
         tls = settings.api_tls.context()
+        guarded = partial(GuardedProtocol, doorkeeper=self._doorkeeper)
+        handshake = partial(Handshake, guarded=guarded, doorkeeper=self._doorkeeper)
         super().__init__(
             uvicorn.Config(
                 app,
-                ssl_context_factory=(lambda _, __: tls) if tls else None,
                 loop="uvloop",
-                http=cast("type[asyncio.Protocol]", partial(GuardedProtocol, doorkeeper=self._doorkeeper)),
+                http=cast("type[asyncio.Protocol]", partial(handshake, context=tls) if tls else guarded),
                 ws="none",
                 lifespan="on",
                 log_config=None,
