@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
 
-from httptools import HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from api.cors import readable_from
 from api.cut_short import SO_FAR
+from api.http1 import Http1Parser
 from api.metrics import Refusals
 from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
 
@@ -84,30 +84,6 @@ class _UnwantedError(Exception):
     """Ends the parsing of a request."""
 
 
-class _Parser(HttpRequestParser):
-    """Stays with HTTP/1.1 when a head asks for another protocol, which RFC 9110, section 7.8 allows.
-
-    httptools takes what follows such a head for the other protocol, and uvicorn then takes it for the next
-    request: who may choose a body could have it done.
-    """
-
-    def __init__(self, protocol: "GuardedProtocol") -> None:
-        super().__init__(protocol)
-        self._protocol = protocol
-        # As uvicorn has it; what comes behind a close is never done.
-        self.set_dangerous_leniencies(lenient_data_after_close=True)
-
-    def feed_data(self, data: bytes) -> None:  # type: ignore[override]
-        """Read on, and such a head once more as if it had not asked."""
-        try:
-            super().feed_data(data)
-        except HttpParserUpgrade as stop:
-            head = self._protocol.head_without_upgrade()
-            again = self._protocol.parser = _Parser(self._protocol)
-            again.feed_data(head)
-            again.feed_data(data[stop.args[0] :])
-
-
 class GuardedProtocol(HttpToolsProtocol):
     """HTTP/1.1 that does not wait for ever.
 
@@ -117,7 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def __init__(self, *, doorkeeper: Doorkeeper, **uvicorns: Any) -> None:  # noqa: ANN401  uvicorn's own
         super().__init__(**uvicorns)
-        self.parser = _Parser(self)
+        self.parser = Http1Parser(self)
         self._doorkeeper = doorkeeper
         # The request that the application has; uvicorn's `cycle` is the one that was read last.
         self._begun: RequestResponseCycle | None = None
