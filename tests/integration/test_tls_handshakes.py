@@ -215,14 +215,13 @@ def test_when_all_connections_are_at_work_a_new_one_is_closed(
         at_work.sendall(
             f"DELETE {book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
         )
-
-        def refused() -> bool:
-            with pytest.raises((ssl.SSLError, ConnectionError)):
-                clients.encrypt(clients.connect(port))
-            return True
-
-        assert refused()
+        at_work.settimeout(0.3)
+        with pytest.raises(TimeoutError):  # it waits for the lock, for a second
+            at_work.recv(1)
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            clients.encrypt(clients.connect(port))
         lock.rollback()
+        at_work.settimeout(5)
         assert at_work.recv(65_536).startswith(b"HTTP/1.1 ")
     engine.dispose()
 
