@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from starlette.responses import StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api import problems
 from api.accept import best_of
@@ -92,12 +92,6 @@ class _Export(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: HTTPException 503 or DatabaseUnavailableError before the first byte, or cut off behind it."""
         begun = False
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
         try:
             with self._services.denied.admitted(self._caller) as admission:
                 async with (
@@ -107,7 +101,8 @@ class _Export(StreamingResponse):
                 ):
                     books = await queries.next_books(snapshot, 0, BOOKS_AT_A_TIME)
                     self.body_iterator = self._pieces(snapshot, books, admission)
-                    await super().__call__(scope, receive, noted)
+                    begun = True
+                    await super().__call__(scope, receive, send)
         except (BookstoreError, TimeoutError) as error:
             if not begun:
                 raise

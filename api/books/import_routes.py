@@ -1,7 +1,6 @@
 """`POST /v1/books:import`: CSV or NDJSON streamed in, many rows a transaction."""
 
 from collections.abc import AsyncIterator, Callable
-from email.message import Message
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -16,13 +15,13 @@ from api.books.ndjson_rows import NdjsonRows
 from api.books.request_keys import REPLAYED, REPLAYED_HEADER
 from api.books.rows import Row, RowReader, rows_of
 from api.cut_short import SO_FAR
+from api.media_types import is_utf_8
 from common.books import NewBook
 from common.denied_tokens import Admission
 from common.errors import BookstoreError, InvalidInputError, OutcomeUnknownError, RequestInWorkError
 
 ROWS_PER_TRANSACTION = 500
 IMPORT_PATH = "/v1/books:import"
-_CHARSETS = frozenset({"utf-8", "us-ascii"})
 _READERS: dict[str, Callable[[], RowReader]] = {"text/csv": CsvRows, "application/x-ndjson": NdjsonRows}
 _MEDIA_TYPES = " or ".join(_READERS)
 _CSV_EXAMPLE = "title,author,publication_date\nDune,Frank Herbert,1965-08-01\n"
@@ -162,10 +161,7 @@ def _media_type(content_type: str) -> str:
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in _READERS:
         raise HTTPException(415, f"Send the rows as {_MEDIA_TYPES}.")
-    header = Message()
-    header["Content-Type"] = content_type
-    parameters = header.get_params(failobj=[])
-    if any(name == "charset" and str(value).lower() not in _CHARSETS for name, value in parameters):
+    if not is_utf_8(content_type):
         raise HTTPException(415, f"Send the rows as {_MEDIA_TYPES} in UTF-8; no other charset is read.")
     return media_type
 
