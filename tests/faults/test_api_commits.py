@@ -125,6 +125,7 @@ def test_server_that_is_killed_in_the_middle_of_a_commit_has_made_the_change_who
 
     answer = held_at_the_commit(client, wire, kill).answer
     stack.database.stop()
+    assert is_problem(client.post("/v1/books", json=BOOK), "database-unavailable")
     stack.database.start()
     more = ledger.counts()[0] - books
     assert ledger.counts() == (books + more, events + more)
