@@ -1,8 +1,10 @@
 """Rows of CSV (RFC 4180) with a header; the header is line 1."""
 
 import csv
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum, auto
 
 from pydantic import ValidationError
 
@@ -12,6 +14,7 @@ from common.errors import InvalidInputError, Violation
 
 HEADER = ["title", "author", "publication_date"]
 _LINE_ENDS = (b"", b"\n", b"\r", b"\r\n")
+_BAD_QUOTE = "is not CSV: behind a closing quote comes no comma and no end of a line"
 
 
 @dataclass(frozen=True)
@@ -27,58 +30,70 @@ class _Splitter:
     As in RFC 4180, section 2, a quote opens only where a field begins; elsewhere in a plain field it is a
     character like others. A quote that is never closed, or is closed in the middle of a later field, would
     swallow the rows behind it. Giving up takes back only the line that the record begins with, so one bad
-    row costs one row.
+    row costs one row, and reading goes on with the next line.
+
+    That line is the only one that is looked at again. Behind each line in hand a quote is open; should the
+    next record leave one open behind its first line too, it is where the record that was given up was.
     """
 
     def __init__(self) -> None:
-        self._line = 1
         self._first_line = 1
-        self._lines: list[bytes] = []
+        self._lines: deque[bytes] = deque()
         self._size = 0
-        self._is_quoted = False
 
     def take(self, line: bytes) -> Iterator[_Record]:
         """The records that are complete with this line."""
+        end = _end_of(line, is_quoted=bool(self._lines))
         self._lines.append(line)
         self._size += len(line)
-        self._line += 1
-        try:
-            self._is_quoted = _ends_in_quotes(line, self._is_quoted)
-        except _BadQuoteError:
-            yield from self._give_up("is not CSV: behind a closing quote comes no comma and no end of a line")
-            return
-        if not self._is_quoted:
-            too_long = f"is longer than {LINE_MAX_BYTES} bytes" if self._size > LINE_MAX_BYTES else ""
-            record = _Record(self._first_line, b"".join(self._lines), too_long)
-            self._restart()
-            yield record
+        if end is _End.PLAIN:
+            yield self._record(len(self._lines))
+        elif end is _End.BAD:
+            yield self._refused(_BAD_QUOTE)
+            yield from self._alone()
+            # What is left has more than one line: it comes to the bad quote as the one before did.
+            while len(self._lines) > 1:
+                yield self._refused(_BAD_QUOTE)
+                yield from self._alone()
         while self._size > LINE_MAX_BYTES:
-            yield from self._give_up(f"has a quote that is not closed within {LINE_MAX_BYTES} bytes")
+            yield self._refused(f"has a quote that is not closed within {LINE_MAX_BYTES} bytes")
+            yield from self._alone()
 
     def end(self) -> Iterator[_Record]:
         """The last records, when nothing more comes."""
         while self._lines:
-            yield from self._give_up("has a quote that is never closed")
+            yield self._refused("has a quote that is never closed")
+            yield from self._alone()
 
-    def _give_up(self, reason: str) -> Iterator[_Record]:
-        """Reject the first of the lines in hand and read the others again."""
-        line, first, others = self._first_line, self._lines[0], self._lines[1:]
-        self._line = line + 1
-        self._restart()
-        yield _Record(line, first, reason)
-        for again in others:
-            yield from self.take(again)
+    def _alone(self) -> Iterator[_Record]:
+        """The records of one line that come next in hand, good or bad."""
+        while self._lines and (end := _end_of(self._lines[0], is_quoted=False)) is not _End.QUOTED:
+            yield self._record(1) if end is _End.PLAIN else self._refused(_BAD_QUOTE)
 
-    def _restart(self) -> None:
-        self._first_line, self._lines, self._size, self._is_quoted = self._line, [], 0, False
+    def _refused(self, reason: str) -> _Record:
+        """The first of the lines in hand, rejected."""
+        return replace(self._record(1), reason=reason)
+
+    def _record(self, count: int) -> _Record:
+        """The first `count` of the lines in hand."""
+        raw = b"".join(self._lines.popleft() for _ in range(count))
+        too_long = f"is longer than {LINE_MAX_BYTES} bytes" if len(raw) > LINE_MAX_BYTES else ""
+        record = _Record(self._first_line, raw, too_long)
+        self._first_line += count
+        self._size -= len(raw)
+        return record
 
 
-class _BadQuoteError(Exception):
-    """A quoted field goes on behind its closing quote."""
+class _End(Enum):
+    """Where a line ends: outside quotes, inside them, or badly, for a quoted field goes on behind its end."""
+
+    PLAIN = auto()
+    QUOTED = auto()
+    BAD = auto()
 
 
-def _ends_in_quotes(line: bytes, is_quoted: bool) -> bool:  # noqa: FBT001  what the line before ended in
-    """Whether the line ends inside a quoted field, when it begins inside one or where a field begins."""
+def _end_of(line: bytes, *, is_quoted: bool) -> _End:
+    """Of a line that begins inside a quoted field, or where a field begins."""
     position = 0
     while True:
         if not is_quoted:
@@ -87,11 +102,11 @@ def _ends_in_quotes(line: bytes, is_quoted: bool) -> bool:  # noqa: FBT001  what
             else:
                 position = line.find(b",", position) + 1
                 if not position:
-                    return False
+                    return _End.PLAIN
                 continue
         position = line.find(b'"', position) + 1
         if not position:
-            return True
+            return _End.QUOTED
         if line.startswith(b'"', position):
             is_quoted = True
             position += 1
@@ -99,9 +114,9 @@ def _ends_in_quotes(line: bytes, is_quoted: bool) -> bool:  # noqa: FBT001  what
             is_quoted = False
             position += 1
         elif line[position:] in _LINE_ENDS:
-            return False
+            return _End.PLAIN
         else:
-            raise _BadQuoteError
+            return _End.BAD
 
 
 class CsvRows:

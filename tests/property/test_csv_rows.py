@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from api.books import csv_rows
 from api.books.csv_rows import HEADER, CsvRows
 from api.books.rows import Row, rows_of
 from common.errors import InvalidInputError
@@ -102,6 +103,26 @@ def test_quote_that_is_never_closed_costs_one_row_in_a_long_file() -> None:
     rows = read(HEAD + b'"Dune,a,1965-08-01\n' + good * 5000)
     assert (len(rows), sum(row.book is None for row in rows)) == (5001, 1)
     assert rows[0].reason == "has a quote that is not closed within 65536 bytes"
+
+
+@pytest.mark.parametrize("last", [b"", b'"x"y\n'], ids=["never closed", "closed badly at last"])
+def test_lines_that_each_open_a_quote_and_close_that_before_are_looked_at_twice_at_most(
+    last: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """13,000 of them are within 64 KiB; read again for each other they took minutes."""
+    looks, end_of = 0, csv_rows._end_of  # noqa: SLF001  what is counted
+
+    def counted(line: bytes, *, is_quoted: bool) -> object:
+        nonlocal looks
+        looks += 1
+        return end_of(line, is_quoted=is_quoted)
+
+    monkeypatch.setattr(csv_rows, "_end_of", counted)
+    lines = [b'a","\n'] * 20_000 + [last] * bool(last)
+    rows = read(HEAD + b"".join(lines))
+    assert [row.line for row in rows] == list(range(2, 2 + len(lines)))
+    assert not any(row.book for row in rows)
+    assert looks <= 2 * (len(lines) + 1)
 
 
 LETTERS = st.text("abcxyzß Ж", min_size=1, max_size=5).filter(lambda text: bool(text.strip()))
