@@ -4,13 +4,14 @@ import logging
 import ssl
 import time
 import urllib.request
+from http.client import HTTPException
 
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from common.errors import KeysUnavailableError
 
-_TIMEOUT_SECONDS = 2
+_TIMEOUT_SECONDS = 2.0
 _PAUSE_SECONDS = 2.0
 _MAX_AGE_SECONDS = 300.0
 _MAX_BYTES = 65_536
@@ -27,7 +28,9 @@ class RemoteKeys:
     """The public keys that the API publishes, fetched when needed and kept while the API is away.
 
     Call it for the keys; it raises KeysUnavailableError only if there never were any. However many callers
-    ask, the API is asked once in two seconds at most, and never from the event loop's own thread.
+    ask, one download at most is under way, two seconds lie between two of them, and none is made by the event
+    loop's own thread. Nobody waits for one longer than two seconds, and while the API does not answer nobody
+    who has keys waits for any.
     """
 
     def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
@@ -36,13 +39,16 @@ class RemoteKeys:
         self._text = ""
         self._keys: KeySet | None = None
         self._fetched_at = 0.0
-        self._tried_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._failed = False
+        self._began_at = self._ended_at = float("-inf")
+        self._download: asyncio.Task[None] | None = None
 
     async def __call__(self) -> KeySet:
         """The keys; those older than five minutes are fetched again first, so that a withdrawn key goes."""
         if self._keys is None or time.monotonic() - self._fetched_at > _MAX_AGE_SECONDS:
-            await self.refresh()
+            download = self._begun()
+            if self._keys is None or not self._failed:
+                await self._wait(download)
         if self._keys is None:
             raise KeysUnavailableError("The keys that tokens are verified with cannot be fetched; try again.")
         return self._keys
@@ -50,17 +56,29 @@ class RemoteKeys:
     async def refresh(self) -> bool:
         """Fetch the keys unless that was tried just now; True when there are other keys than before."""
         before = self._text
-        async with self._lock:
-            if time.monotonic() - self._tried_at >= _PAUSE_SECONDS:
-                self._tried_at = time.monotonic()
-                await self._fetch()
+        await self._wait(self._begun())
         return self._text != before
+
+    def _begun(self) -> asyncio.Task[None] | None:
+        """The download that is under way, or begins now; none within two seconds of the last one."""
+        if self._download is None and time.monotonic() - self._ended_at >= _PAUSE_SECONDS:
+            self._began_at = time.monotonic()
+            self._download = asyncio.create_task(self._fetch())
+        return self._download
+
+    async def _wait(self, download: asyncio.Task[None] | None) -> None:
+        """Until it has ended, or two seconds after it began; it goes on when the caller leaves."""
+        if download is not None:
+            await asyncio.wait([download], timeout=self._began_at + _TIMEOUT_SECONDS - time.monotonic())
 
     async def _fetch(self) -> None:
         try:
             text = await asyncio.to_thread(_download, self._url, self._tls)
             keys = KeySet.import_key_set(json.loads(text))
-        except (OSError, ValueError, KeyError, TypeError, JoseError) as error:
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, JoseError) as error:
             _LOG.warning("keys not fetched", extra={"url": self._url, "error": repr(error)})
-            return
-        self._text, self._keys, self._fetched_at = text, keys, time.monotonic()
+        else:
+            self._text, self._keys, self._fetched_at = text, keys, time.monotonic()
+        finally:
+            self._download, self._ended_at = None, time.monotonic()
+            self._failed = self._fetched_at < self._began_at

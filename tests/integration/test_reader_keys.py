@@ -1,5 +1,8 @@
 """The public keys of the API, over HTTP."""
 
+import asyncio
+import time
+
 import pytest
 
 from common.denied_tokens import DeniedTokens
@@ -11,11 +14,13 @@ from grpc_reader.keys import RemoteKeys
 from tests.fixtures.reader import Keys, new_key
 
 pytestmark = pytest.mark.anyio
+TIMEOUT_SECONDS = 0.5
 
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(keys_module, "_TIMEOUT_SECONDS", TIMEOUT_SECONDS)
 
 
 class NobodyDenied(DeniedTokens):
@@ -41,6 +46,45 @@ async def test_keys_are_fetched_once_and_kept_while_the_api_is_away(keys: Keys) 
     assert (await authentication.check(metadata(keys.token()))).username == "alice"
     keys.away = True
     assert (await authentication.check(metadata(keys.token()))).username == "alice"
+    assert keys.downloads == 1
+
+
+async def test_while_the_api_is_frozen_nobody_waits_behind_another_for_keys_that_are_there(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authentication = authentication_by(keys)
+    await authentication.check(metadata(keys.token()))
+    monkeypatch.setattr(keys_module, "_MAX_AGE_SECONDS", -1.0)
+    keys.answers.clear()
+    callers = [authentication.check(metadata(keys.token())) for _ in range(5)]
+    begun = time.monotonic()
+    await asyncio.gather(*callers)
+    waited = time.monotonic() - begun
+    assert TIMEOUT_SECONDS - 0.1 < waited < 2 * TIMEOUT_SECONDS, "all wait for one download"
+    for _ in range(20):
+        begun = time.monotonic()
+        await authentication.check(metadata(keys.token()))
+        assert time.monotonic() - begun < TIMEOUT_SECONDS / 2
+        await asyncio.sleep(0.05)
+    assert keys.downloads > 2, "they are asked for again and again"
+    keys.answers.set()
+    newer = new_key()
+    keys.published.append(newer)
+    await asyncio.sleep(TIMEOUT_SECONDS)
+    assert (await authentication.check(metadata(keys.token(key=newer)))).username == "alice"
+
+
+async def test_a_token_of_an_unknown_key_waits_for_a_frozen_api_no_longer_than_for_one_download(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys_module, "_PAUSE_SECONDS", 60.0)
+    keys.answers.clear()
+    authentication = authentication_by(keys)
+    begun = time.monotonic()
+    callers = [authentication.check(metadata(keys.token())) for _ in range(5)]
+    found = await asyncio.gather(*callers, return_exceptions=True)
+    assert {type(error) for error in found} == {KeysUnavailableError}
+    assert time.monotonic() - begun < 2 * TIMEOUT_SECONDS
     assert keys.downloads == 1
 
 
