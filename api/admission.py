@@ -16,7 +16,8 @@ from api.rates import WINDOW_SECONDS, Rates
 
 ADDRESS, USER, LOGIN = "address", "user", "login"
 _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
-_LOGIN_PATH = "/v1/auth/token"
+# They share a few threads, and most of them cost a password check.
+_LOGIN_PATHS = frozenset({"/v1/auth/token", "/v1/auth/password", "/v1/auth/revoke"})
 RATED = "/v1/"
 _LEFT = "bookstore.rates"
 _ALL = ""
@@ -47,7 +48,8 @@ class Admission:
         named = self._named(left, send) if path.startswith(RATED) and self._policies else send
         client = scope["client"]
         address = network_of(client[0]) if client else UNKNOWN
-        policies = (ADDRESS, LOGIN) if path == _LOGIN_PATH and scope["method"] == "POST" else (ADDRESS,)
+        is_login = path in _LOGIN_PATHS and scope["method"] == "POST"
+        policies = (ADDRESS, LOGIN) if is_login else (ADDRESS,)
         for policy in policies:
             if not _take(self._rates, policy, address, left):
                 self._refusals.count(policy)

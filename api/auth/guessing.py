@@ -19,6 +19,7 @@ from api.tables import GuessDebtRow, KnownAddressRow
 REMEMBERED = timedelta(days=90)
 """How long an address counts as one of a user's."""
 _SEEN_AGAIN = timedelta(days=1)
+_NOBODY = 0
 _NAME = re.compile("[a-z0-9._-]{1,64}")
 _DEBTS = GuessDebtRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 _ADDRESSES = KnownAddressRow.__table__.c  # type: ignore[attr-defined]
@@ -61,10 +62,10 @@ def seconds_to_wait(connection: Connection, guesser: Guesser, user_id: int | Non
     """0 for who may try now."""
     allowances = guesser.allowances()
     now = datetime.now(UTC)
-    if user_id is not None:
-        seen_at = _seen_at(connection, guesser, user_id)
-        if seen_at is not None and seen_at > now - REMEMBERED:
-            allowances.pop(f"n:{guesser.username}")
+    # Asked for a name that is nobody's, too: the time that it takes says nothing.
+    seen_at = _seen_at(connection, guesser, _NOBODY if user_id is None else user_id)
+    if seen_at is not None and seen_at > now - REMEMBERED:
+        allowances.pop(f"n:{guesser.username}")
     statement = select(*_DEBTS).where(_DEBTS.subject.in_(sorted(allowances)))
     waits = [
         row.paid_at - now - (allowance.burst - 1) * allowance.pause

@@ -27,7 +27,13 @@ class Passwords:
         self._nobody = self._hasher.hash("nobody has this password")
 
     def hash(self, password: str, *, username: str = "") -> str:
-        """The hash to store; WeakPasswordError for one that is too short, too long, or guessed at first.
+        """The hash to store; WeakPasswordError as `require_strong` says."""
+        self.require_strong(password, username=username)
+        return self._hasher.hash(_composed(password))
+
+    @staticmethod
+    def require_strong(password: str, *, username: str = "") -> None:
+        """WeakPasswordError for one that is too short, too long, or guessed at first.
 
         Those are a piece again and again, the user's name with little else, and a list of common ones, in any
         case (NIST SP 800-63B, section 5.1.1.2, asks for that and for no rules of composition).
@@ -38,7 +44,6 @@ class Passwords:
         is_common = plain in COMMON.read_text("utf-8").splitlines()
         if is_common or _is_repeated(plain) or _is_named(plain, username):
             raise WeakPasswordError("This password is among the first that are guessed; choose another.")
-        return self._hasher.hash(_composed(password))
 
     @staticmethod
     def require_another(old: str, new: str) -> None:

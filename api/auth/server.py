@@ -100,11 +100,13 @@ class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no 
 
         WeakPasswordError for a new one that will not do, TooManyGuessesError as for a login.
         """
-        new_hash = self.passwords.hash(new, username=guesser.username)
+        self.passwords.require_strong(new, username=guesser.username)
         with transaction(self._engine) as connection:
             user = check_password(connection, self.passwords, guesser, current, to_change=True)
             if user is not None:
                 self.passwords.require_another(current, new)
+                # Not before: whoever guesses would have a second hash made for each guess.
+                new_hash = self.passwords.hash(new, username=user.username)
                 users.change(connection, user.username, password_hash=new_hash)
         return user is not None
 

@@ -79,10 +79,15 @@ def test_calls_of_one_user_are_limited_and_those_of_another_are_not(
         assert refused(client, "user") >= 2
 
 
-def test_logins_from_one_address_are_limited_and_other_calls_are_not(limited: Callable[..., Api]) -> None:
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/auth/token", 415), ("/v1/auth/revoke", 415), ("/v1/auth/password", 401)]
+)
+def test_logins_from_one_address_are_limited_and_other_calls_are_not(
+    limited: Callable[..., Api], path: str, status: int
+) -> None:
     with limited(rate_limit_login=3).client() as client:
-        statuses = in_one_second(client, 5, "/v1/auth/token", method="POST")
-        assert statuses == [415] * 3 + [429] * 2
+        statuses = in_one_second(client, 5, path, method="POST")
+        assert statuses == [status] * 3 + [429] * 2
         assert in_one_second(client, 5) == [401] * 5
         assert refused(client, "login") >= 2
 

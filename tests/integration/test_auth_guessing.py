@@ -136,9 +136,12 @@ def test_who_waits_owes_no_more_for_having_asked(
     assert home.ask_token("ada").status_code == 200
 
 
-def test_guesses_at_the_change_of_a_password_count(api: Api, engine: Engine) -> None:
+def test_guesses_at_the_change_of_a_password_count_and_cost_no_more_than_others(
+    api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert engine
     login = api.login("grace")
+    monkeypatch.setattr(Passwords, "hash", lambda *_, **__: pytest.fail("a new one is hashed for a guess"))
     wrong = {"current_password": "not the password", "new_password": "mule wrong capacitor"}
     with api.client(login["access_token"]) as client:
         found = [client.post("/v1/auth/password", json=wrong).status_code for _ in range(PAIR.burst)]
