@@ -26,7 +26,7 @@ _BLOCK_BYTES = 64 * 1024
 _BAR_WIDTH = 40
 _REFUSED_WHOLE = frozenset({400, 413, 415, 422})
 # The last two are said by proxies.
-_PASSING = frozenset({409, 503, 502, 504})
+_PASSING = frozenset({408, 409, 429, 503, 502, 504})
 _RETRY_SECONDS = 2
 FORMATS = {"csv": "text/csv", "ndjson": "application/x-ndjson", "jsonl": "application/x-ndjson"}
 

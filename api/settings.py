@@ -80,7 +80,7 @@ class ApiSettings(KeySettings, DatabaseSettings, BrokerSettings, CacheSettings, 
     access_token_lifetime: Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=1))] = timedelta(
         minutes=15
     )
-    refresh_token_lifetime: timedelta = timedelta(days=30)
+    refresh_token_lifetime: Annotated[timedelta, Field(gt=timedelta(0))] = timedelta(days=30)
     body_max_bytes: PositiveInt = 64 * 1024
     if_match_required: bool = False
     hsts_seconds: NonNegativeInt = 0

@@ -78,9 +78,13 @@ def _remove(chosen: argparse.Namespace) -> int:
     engine = thread_engine(DatabaseSettings.from_environment())
     try:
         require_known_schema(engine)
-        with transaction(engine) as connection:
-            deny(connection, [chosen.kid])
-            remove_key(settings.signing_keys_dir, chosen.kid)
+
+        def denied() -> None:
+            with transaction(engine) as connection:
+                deny(connection, [chosen.kid])
+
+        # A key that is gone cannot be named again, should denying it fail.
+        remove_key(settings.signing_keys_dir, chosen.kid, first=denied)
     except ValueError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -120,8 +120,8 @@ def add_key(directory: Path) -> SigningKey:
         return _read(_make(directory))
 
 
-def remove_key(directory: Path, kid: str) -> None:
-    """Remove a key that is not the last; ValueError when it is, or is not there."""
+def remove_key(directory: Path, kid: str, *, first: Callable[[], None] = lambda: None) -> None:
+    """Remove a key that is not the last, when `first` has done its part; ValueError when it may not go."""
     with _usable(directory), _locked(directory):
         found = [_read(file) for file in _files(directory)]
         mine = [each for each in found if each.kid == kid]
@@ -129,6 +129,7 @@ def remove_key(directory: Path, kid: str) -> None:
             raise ValueError(f"There is no key {kid}; `python -m api keys list` shows all.")
         if len(mine) == len(found):
             raise ValueError("This is the only key; make another first with `python -m api keys rotate`.")
+        first()
         for each in mine:
             each.file.unlink()
 

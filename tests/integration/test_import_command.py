@@ -158,7 +158,8 @@ def test_what_ends_early_is_sent_again_under_the_same_key(
     seen: list[str] = []
 
     def serve() -> None:
-        for answer in (b"", b"HTTP/1.1 503 X\r\nContent-Length: 2\r\n\r\n{}", whole):
+        refusals = [b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\n{}" % it for it in (408, 429, 503)]
+        for answer in (b"", *refusals, whole):
             connection, _ = listener.accept()
             with connection:
                 head = connection.recv(65_536).decode()
@@ -176,4 +177,4 @@ def test_what_ends_early_is_sent_again_under_the_same_key(
         )
         thread.join()
     assert (done.returncode, done.stdout) == (0, "accepted 0, rejected 0\n")
-    assert seen == ["Idempotency-Key: k"] * 3
+    assert seen == ["Idempotency-Key: k"] * 5

@@ -17,7 +17,7 @@ from joserfc.jwk import ECKey, RSAKey
 from api.auth.keys import SigningKeys, add_key, remove_key
 from api.auth.passwords import COMMON, MIN_LENGTH, Passwords
 from api.auth.turnstile import Turnstile
-from common.errors import StartError
+from common.errors import DatabaseUnavailableError, StartError
 
 
 def kid(keys: SigningKeys) -> str:
@@ -118,6 +118,18 @@ def test_the_last_key_is_not_removed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keys rotate"):
         remove_key(tmp_path, only)
     assert kid(SigningKeys.open(tmp_path)) == only
+
+
+def test_a_key_that_could_not_be_denied_stays(tmp_path: Path) -> None:
+    old = kid(SigningKeys.open(tmp_path))
+    add_key(tmp_path)
+
+    def fail() -> None:
+        raise DatabaseUnavailableError
+
+    with pytest.raises(DatabaseUnavailableError):
+        remove_key(tmp_path, old, first=fail)
+    assert old in {key.kid for key in SigningKeys.open(tmp_path).all()}
 
 
 def test_while_the_directory_is_not_right_the_keys_stay(tmp_path: Path) -> None:
