@@ -22,6 +22,8 @@ SECONDS = float(os.environ.get("OVERLOAD_SECONDS", "20"))
 CONNECTIONS = 600
 # What may be in work at once (128), at the slowest rate at which this is worth running, and a second more.
 SLOWEST_SECONDS = 4.0
+# Half of the refusals come sooner, and need a hundredth of a second where nothing else runs.
+REFUSED_SECONDS = 0.5
 GROWTH_MAX_BYTES = 60 * 1024 * 1024
 BOOK = {"title": "Dune", "author": "Frank Herbert", "publication_date": "1965-08-01"}
 REFUSED = (429, 503)
@@ -74,7 +76,8 @@ def test_at_twice_what_it_serves_the_api_answers_what_it_takes_on_and_refuses_th
     assert refused > 0, "it was more than it serves"
     assert accepted / SECONDS > served / 3, "it goes on serving"
     assert figures.percentile(0.99, 201) < SLOWEST_SECONDS
-    assert figures.percentile(0.5, *REFUSED) < figures.percentile(0.5, 201)
+    assert figures.percentile(0.5, *REFUSED) < min(REFUSED_SECONDS, figures.percentile(0.5, 201))
+    assert figures.percentile(0.99, *REFUSED) < SLOWEST_SECONDS
     assert grown < GROWTH_MAX_BYTES
     assert again.status_code == 201
     assert recovered < 1
