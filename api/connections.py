@@ -18,9 +18,12 @@ from api.cut_short import SO_FAR
 from api.http1 import Http1Parser
 from api.metrics import Refusals
 from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
+from api.reading_pace import ReadingPace
 
 HEAD_SECONDS = 10.0
 SILENT_SECONDS = 30.0
+# So far behind the slowest pace, a reader makes room for others.
+LATE_SECONDS = 10.0
 _PIPELINED = 32
 # As HTTP/2 counts a header (RFC 9113, section 6.5.2), for each costs memory beside its length.
 _HEADER_BYTES = 32
@@ -87,8 +90,8 @@ class _UnwantedError(Exception):
 class GuardedProtocol(HttpToolsProtocol):
     """HTTP/1.1 that does not wait for ever.
 
-    A head has ten seconds and so many bytes; half a minute may pass between two pieces of a body, or until a
-    client reads on what it is sent.
+    A head has ten seconds and so many bytes; half a minute may pass between two pieces of a body, and so far
+    may a client fall behind in reading what it is sent (`ReadingPace`).
     """
 
     def __init__(self, *, doorkeeper: Doorkeeper, **uvicorns: Any) -> None:  # noqa: ANN401  uvicorn's own
@@ -97,6 +100,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._doorkeeper = doorkeeper
         # The request that the application has; uvicorn's `cycle` is the one that was read last.
         self._begun: RequestResponseCycle | None = None
+        self._held: tuple[RequestResponseCycle, Any] | None = None
         self._in_body = False
         self._has_begun = False
         self._head_since: float | None = None
@@ -105,7 +109,7 @@ class GuardedProtocol(HttpToolsProtocol):
         # nowhere else.
         self._untold_bytes = 0
         self._heard_at = 0.0
-        self._deaf_since: float | None = None
+        self._pace: ReadingPace | None = None
         self._cause = BAD_REQUEST
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -211,8 +215,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def resume_writing(self) -> None:
         """The client reads on."""
-        self._deaf_since = None
         super().resume_writing()
+        if self._held is not None and not self.transport.is_closing():
+            held, self._held = self._held, None
+            self._start_asgi_task(*held)
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's signature
         """What uvicorn calls when a request cannot be read."""
@@ -225,10 +231,12 @@ class GuardedProtocol(HttpToolsProtocol):
     def look_after(self, now: float) -> None:
         """End the connection if it has kept us waiting for too long."""
         if self.transport.is_closing() or self.flow.write_paused:
-            self._deaf_since = self._deaf_since or now
-            if now - self._deaf_since >= SILENT_SECONDS:
-                self.transport.abort()
-        elif self._in_body:
+            self._look_after_reader(now)
+            return
+        if self._pace is not None:
+            self._pace = None
+            self._reads_in_time()
+        if self._in_body:
             if self.flow.read_paused:
                 self._heard_at = now
             elif now - self._heard_at >= SILENT_SECONDS:
@@ -239,6 +247,23 @@ class GuardedProtocol(HttpToolsProtocol):
             and self._in_work() is None
         ):
             self._refuse(TOO_SLOW)
+
+    def _look_after_reader(self, now: float) -> None:
+        try:
+            self._pace = self._pace or ReadingPace(self.transport.get_extra_info("socket"), now)
+            lag = self._pace.lag_seconds(now)
+        except OSError:  # it has gone, of which the loop is yet to tell
+            return
+        if lag >= SILENT_SECONDS:
+            self.transport.abort()
+        elif lag >= LATE_SECONDS:
+            self._doorkeeper.waiting.setdefault(self)
+        else:
+            self._reads_in_time()
+
+    def _reads_in_time(self) -> None:
+        if self._in_work() is not None and not self._in_body:
+            self._doorkeeper.waiting.pop(self, None)
 
     def _take(self, size: int) -> None:
         self._untold_bytes = 0
@@ -260,8 +285,12 @@ class GuardedProtocol(HttpToolsProtocol):
         raise _UnwantedError
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # noqa: ANN401  uvicorn's own
+        """Begin, when the client has read the answers before, for the application would wait for that."""
         self._begun = cycle
-        super()._start_asgi_task(cycle, app)
+        if self.flow.write_paused:
+            self._held = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
 
     def _in_work(self) -> RequestResponseCycle | None:
         begun = self._begun
