@@ -74,17 +74,27 @@ class Admission:
 class Room:
     """Lets so many calls be in work at once, and refuses the others (503) at once.
 
-    Each path in `apart` has so many places of its own; health and metrics need none.
+    Each path in `apart` has so many places of its own. Health and metrics need none, nor do the paths in
+    `ready`, whose answers are made and wait for nothing but the client.
     """
 
-    def __init__(self, app: ASGIApp, *, places: int, apart: Mapping[str, int], refusals: Refusals) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        places: int,
+        apart: Mapping[str, int],
+        ready: frozenset[str],
+        refusals: Refusals,
+    ) -> None:
         self._app = app
+        self._placeless = _OPEN | ready
         self._free = {_ALL: places, **apart}
         self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI: hand on while there is room."""
-        if scope["type"] != "http" or (path := scope["path"]) in _OPEN:
+        if scope["type"] != "http" or (path := scope["path"]) in self._placeless:
             await self._app(scope, receive, send)
             return
         kind = path if path in self._free else _ALL

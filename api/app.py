@@ -118,10 +118,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.refusals = refusals
     # What is streamed takes long, and must not take the places of what does not; exports wait for theirs.
     exports = {export_routes.EXPORT_PATH: settings.requests_max}
+    pages = docs_routes(app)
     app.add_middleware(
         Room,
         places=settings.requests_max,
         apart={IMPORT_PATH: _IMPORTS_AT_ONCE, **exports},
+        ready=frozenset(page.path for page in pages),
         refusals=refusals,
     )
     app.add_middleware(Limits, body_max_bytes=settings.body_max_bytes, streamed=frozenset({IMPORT_PATH}))
@@ -130,7 +132,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.add_middleware(RequestMetrics, registry=registry)
     problem_handlers.install(app)
     app.router.routes += health_routes(_checks(app), registry, required=frozenset({"database"}))
-    app.router.routes += docs_routes()
+    app.router.routes += pages
     app.router.routes += problem_pages()
     # Around all of it: what answers an unforeseen error is outside of every middleware that is added.
     stack = app.build_middleware_stack()
@@ -159,6 +161,8 @@ def _described(lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        # Ours is made once (`docs_routes`), FastAPI's anew for each call.
+        openapi_url=None,
         # A redirect would turn a POST with a trailing slash into a second request; such a path is unknown.
         redirect_slashes=False,
     )

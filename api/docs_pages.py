@@ -3,25 +3,31 @@
 All of it comes from this process, none from the internet.
 """
 
+from mimetypes import guess_type
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.requests import Request
-from starlette.responses import FileResponse, RedirectResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from api.admission import RATED
 from api.problems import HEAD_TOO_LARGE, METHODS, OPTIONS, TOO_SLOW, Problem, described, wrong_method
+from api.ready_made import ReadyMade
 
+OPENAPI_PATH = "/openapi.json"
 _STATIC = Path(__file__).parent / "static"
 # Both set styles of single elements; Swagger UI has its pictures within itself.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+# Nobody opens a script or a picture as a page, or within one.
+_POLICY_OF_PARTS = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+# A page has an address of its own, and none under /static.
+_PAGE = ".html"
 DESCRIPTION = """
 Books. Each committed change is announced to whoever listens, none is lost, and none is made up.
 
@@ -58,26 +64,28 @@ _RATES = {
 _UNCOUNTED = {str(kind.status) for kind in (TOO_SLOW, HEAD_TOO_LARGE)}
 
 
-async def _docs(_: Request) -> Response:
-    return FileResponse(_STATIC / "docs.html", headers={"Content-Security-Policy": _POLICY})
-
-
-async def _reference(_: Request) -> Response:
-    return FileResponse(_STATIC / "reference.html", headers={"Content-Security-Policy": _POLICY})
-
-
 async def _home(_: Request) -> Response:
     return RedirectResponse("/docs")
 
 
-def docs_routes() -> list[Route | Mount]:
-    """`/docs`, `/reference`, what they are made of, and `/`, which leads there."""
-    return [
-        Route("/", _home),
-        Route("/docs", _docs),
-        Route("/reference", _reference),
-        Mount("/static", StaticFiles(directory=_STATIC)),
-    ]
+def docs_routes(app: FastAPI) -> list[Route]:
+    """`/docs`, `/reference`, what they are made of, the description of `app`, and `/`, which leads there."""
+    return [Route("/", _home), *(Route(path, page, methods=["GET"]) for path, page in _ready(app).items())]
+
+
+def _ready(app: FastAPI) -> dict[str, ReadyMade]:
+    files = [path for path in sorted(_STATIC.rglob("*")) if path.is_file() and path.suffix != _PAGE]
+    return {
+        "/docs": _file(_STATIC / "docs.html", _POLICY),
+        "/reference": _file(_STATIC / "reference.html", _POLICY),
+        OPENAPI_PATH: ReadyMade(bytes(JSONResponse(app.openapi()).body), JSONResponse.media_type),
+        **{f"/static/{path.relative_to(_STATIC)}": _file(path, _POLICY_OF_PARTS) for path in files},
+    }
+
+
+def _file(path: Path, policy: str) -> ReadyMade:
+    media_type = guess_type(path.name)[0] or "text/plain"
+    return ReadyMade(path.read_bytes(), media_type, {"Content-Security-Policy": policy})
 
 
 def describe(app: FastAPI) -> None:

@@ -131,11 +131,9 @@ def _allowed(request: Request) -> list[str]:
     """All methods of the address (RFC 9110, section 15.5.6): the router names those of one route only."""
     routes = cast("FastAPI", request.app).router.routes
     scopes = ({**request.scope, "method": method} for method in METHODS)
-    found = [
+    return [
         scope["method"] for scope in scopes if any(route.matches(scope)[0] is Match.FULL for route in routes)
     ]
-    # The files of /static, which are mounted, see their own path in the scope.
-    return found or ["GET", "HEAD"]
 
 
 async def _left(_: Request, __: Exception) -> Response:

@@ -60,6 +60,14 @@ def reads(connection: socket.socket, bytes_a_second: int, *, seconds: float = 6)
             taken += len(connection.recv(4096))
 
 
+def test_a_script_that_is_read_slowly_takes_no_place(narrow: Api, ask: Callable[..., socket.socket]) -> None:
+    slow = [ask(SCRIPT, SCRIPT, SCRIPT) for _ in range(PLACES)]
+    with narrow.client(narrow.login()["access_token"]) as client:
+        for path in ("/v1/books", "/docs", "/openapi.json", "/problems", "/.well-known/jwks.json", SCRIPT):
+            assert client.get(path).status_code == 200
+    assert all(connection.recv(1) for connection in slow)
+
+
 def test_a_call_behind_an_answer_that_is_not_read_takes_no_place_and_is_answered_at_last(
     narrow: Api, ask: Callable[..., socket.socket]
 ) -> None:
