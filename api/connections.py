@@ -23,7 +23,7 @@ from api.reading_pace import ReadingPace
 HEAD_SECONDS = 10.0
 SILENT_SECONDS = 30.0
 # So far behind the slowest pace, a reader makes room for others.
-LATE_SECONDS = 10.0
+LATE_SECONDS = 15.0
 _PIPELINED = 32
 # As HTTP/2 counts a header (RFC 9113, section 6.5.2), for each costs memory beside its length.
 _HEADER_BYTES = 32
