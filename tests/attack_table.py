@@ -208,6 +208,25 @@ FORMS: dict[str, Attack] = {
     "more than 4096 characters": lambda forge: forge.token(claims={"padding": "x" * 4096}),
 }
 ATTACKS: dict[str, Attack] = {**ALGORITHMS, **KEYS, **CLAIMS, **FORMS}
+# What a login for `books:read` alone sends as `scope` at a refresh, to get what its user has besides.
+REFRESHES: dict[str, str] = {
+    **{
+        f"scope escalation by a blank scope at a refresh, {name}": blank
+        for name, blank in {
+            "empty": "",
+            "space": " ",
+            "tab": "\t",
+            "line feed": "\n",
+            "no-break space": "\u00a0",
+            "ideographic space": "\u3000",
+            "separator": "\x1f",
+        }.items()
+    },
+    "scope escalation at a refresh": "books:read books:write",
+    "scope escalation by a tab at a refresh": "books:read\tbooks:write",
+    "scope escalation by a no-break space at a refresh": "books:read\u00a0books:write",
+    "scope escalation by another scope alone at a refresh": "outbox:admin",
+}
 GOOD: dict[str, Attack] = {
     "as the API makes them": lambda forge: forge.token(),
     "by the long name of its type": header(typ="application/at+jwt"),

@@ -27,7 +27,7 @@ class PasswordGrant(ResourceOwnerPasswordCredentialsGrant):  # type: ignore[misc
         user = check_password(self.request.connection, self.server.passwords, guesser, password)
         if user is None:
             raise InvalidGrantError("The user name or the password is not right.")
-        return Login(user, refresh_tokens.new_family(), audiences)
+        return Login(user, refresh_tokens.new_family(), audiences, user.scopes)
 
 
 class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no types
@@ -45,11 +45,13 @@ class RefreshGrant(RefreshTokenGrant):  # type: ignore[misc]  # Authlib has no t
         return token
 
     def authenticate_user(self, token: RefreshToken) -> Login:
-        """Whom it was given to, with the scopes that they have now."""
+        """Whom it was given to, with those of its scopes that they have still."""
         user = find_user(self.request.connection, user_id=token.user_id)
         if user is None or user.is_disabled:
             raise InvalidGrantError("The refresh token is not valid any more; log in again.")
-        return Login(user, token.family, audiences_of(self.request.form.get("resource"), token.audiences))
+        audiences = audiences_of(self.request.form.get("resource"), token.audiences)
+        granted = token.scopes.split()
+        return Login(user, token.family, audiences, tuple(name for name in user.scopes if name in granted))
 
     def revoke_old_credential(self, token: RefreshToken) -> None:
         """In the transaction that stores its successor."""

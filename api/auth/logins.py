@@ -31,11 +31,15 @@ class TooManyGuessesError(OAuth2Error):  # type: ignore[misc]  # likewise
 
 @dataclass(frozen=True)
 class Login:
-    """What Authlib calls the user of a request. `family` is the claim `sid`, `audiences` are `aud`."""
+    """What Authlib calls the user of a request. `family` is the claim `sid`, `audiences` are `aud`.
+
+    `scopes` are all that its tokens may carry.
+    """
 
     user: User
     family: str
     audiences: tuple[str, ...]
+    scopes: tuple[str, ...]
 
     def get_user_id(self) -> str:
         """What Authlib writes into `sub`."""

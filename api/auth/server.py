@@ -48,9 +48,9 @@ class AccessTokens(JWTBearerTokenGenerator):  # type: ignore[misc]  # Authlib ha
         return {"sid": user.family}
 
     def generate(self, grant_type: str, client: object, user: Login, scope: str | None, *rest: Any) -> Any:  # noqa: ANN401
-        """What is granted is what was asked for *and* what the user has; nothing asked means all."""
+        """What is granted is what was asked for *and* what the login may have; nothing asked means all."""
         asked = (scope or "").split()
-        granted = [name for name in user.user.scopes if name in asked or not asked]
+        granted = [name for name in user.scopes if name in asked or not asked]
         if not granted:
             raise InvalidScopeError("None of the requested scopes is yours.")
         return super().generate(grant_type, client, user, " ".join(granted), *rest)

@@ -13,10 +13,12 @@ from sqlalchemy import text
 
 from common.database import thread_engine
 from common.tokens import AUDIENCES, SCOPES
+from tests.attack_table import REFRESHES
 from tests.fixtures.api import PASSWORD, Api
 from tests.waiting import eventually
 
 ALL = " ".join(SCOPES)
+BLANKS = ["", " ", "\t", "\u00a0"]
 
 
 def refresh(api: Api, secret: str, **rest: str) -> httpx.Response:
@@ -76,7 +78,7 @@ def test_the_published_keys_have_no_private_part_and_may_be_cached(api: Api) -> 
     ("username", "asked", "granted"),
     [
         ("writer", None, ALL),
-        ("writer", "", ALL),
+        *(("writer", blank, ALL) for blank in BLANKS),
         ("writer", "books:write books:read", "books:read books:write"),
         ("writer", "books:read nonsense", "books:read"),
         ("reader", None, "books:read"),
@@ -230,6 +232,40 @@ def test_a_wider_scope_than_that_of_the_login_is_refused_and_costs_nothing(api: 
     secret = api.login(scope="books:read")["refresh_token"]
     assert_refused(refresh(api, secret, scope="books:read books:write"), "invalid_scope")
     assert refresh(api, secret).status_code == 200
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+def test_a_blank_scope_at_a_refresh_is_none(api: Api, blank: str) -> None:
+    login = api.login(scope="books:read books:write")
+    answer = refresh(api, login["refresh_token"], scope=blank).json()
+    assert answer["scope"] == "books:read books:write"
+    assert decoded(api, answer["access_token"]).claims["scope"] == "books:read books:write"
+
+
+@pytest.mark.parametrize("name", REFRESHES)
+def test_no_refresh_has_more_than_its_login_was_granted(api: Api, name: str) -> None:
+    secret = api.login(scope="books:read")["refresh_token"]
+    answer = refresh(api, secret, scope=REFRESHES[name])
+    if answer.status_code == 200:
+        assert answer.json()["scope"] == "books:read"
+        assert decoded(api, answer.json()["access_token"]).claims["scope"] == "books:read"
+        secret = answer.json()["refresh_token"]
+    else:
+        assert_refused(answer, "invalid_scope")
+    assert refresh(api, secret).json()["scope"] == "books:read"
+
+
+def test_a_refresh_has_no_more_than_its_user_has_now(api: Api) -> None:
+    secret = api.login(scope="books:read books:write")["refresh_token"]
+    change = "UPDATE user_account SET scopes = '{}' WHERE username = 'writer'"
+    execute(api, change.format("books:write outbox:admin"), secret)
+    try:
+        answer = refresh(api, secret).json()
+    finally:
+        execute(api, change.format(ALL), secret)
+    assert answer["scope"] == "books:write"
+    # The login keeps what it was granted (RFC 6749, section 6), should the user have it again.
+    assert refresh(api, answer["refresh_token"]).json()["scope"] == "books:read books:write"
 
 
 def test_an_expired_refresh_token_is_refused(api: Api) -> None:
