@@ -7,6 +7,9 @@ from argon2.exceptions import Argon2Error, InvalidHashError
 
 MIN_LENGTH, MAX_LENGTH = 12, 128
 COMMON = Path(__file__).with_name("common_passwords.txt")
+# No character is written in more than four (Unicode Standard Annex 15, on NFC). To compose takes time by the
+# square of the accents that stand together, half a second for a form that is full of them.
+_COMPOSED_MAX = 4 * MAX_LENGTH
 _CHARACTERS_MIN = 3
 _M_MMAP_THRESHOLD = -3
 
@@ -52,7 +55,12 @@ class Passwords:
             raise WeakPasswordError("This is the password as it is; choose another.")
 
     def matches(self, stored: str | None, password: str) -> bool:
-        """Whether the password belongs to the stored hash; as slow when there is none (an unknown user)."""
+        """Whether the password belongs to the stored hash; as slow when there is none (an unknown user).
+
+        Or when the password is longer than any that can be stored.
+        """
+        if len(password) > _COMPOSED_MAX:
+            stored, password = None, ""
         try:
             matches = self._hasher.verify(stored or self._nobody, _composed(password))
         except (Argon2Error, InvalidHashError, UnicodeEncodeError):

@@ -5,9 +5,11 @@ import os
 import stat
 import threading
 import time
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from anyio import create_task_group, to_thread
@@ -15,7 +17,7 @@ from fastapi import HTTPException
 from joserfc.jwk import ECKey, RSAKey
 
 from api.auth.keys import SigningKeys, add_key, remove_key
-from api.auth.passwords import COMMON, MIN_LENGTH, Passwords
+from api.auth.passwords import COMMON, MAX_LENGTH, MIN_LENGTH, Passwords, WeakPasswordError
 from api.auth.turnstile import Turnstile
 from common.errors import DatabaseUnavailableError, StartError
 
@@ -184,6 +186,44 @@ def test_the_common_passwords_are_long_enough_to_be_chosen_and_are_compared_as_t
     assert len(common) >= 200
     assert common == sorted(set(common))
     assert [word for word in common if len(word) < MIN_LENGTH or word != word.casefold()] == []
+
+
+def test_a_password_of_the_greatest_length_matches_when_each_character_is_written_in_four() -> None:
+    passwords = Passwords()
+    letters = [chr(first + number) for first in (0x1F82, 0x1F92, 0x1FA2) for number in range(6)]
+    password = "".join(letters * 8)[:MAX_LENGTH]
+    written = unicodedata.normalize("NFD", password)
+    assert (len(password), len(written)) == (MAX_LENGTH, 4 * MAX_LENGTH)
+    assert passwords.matches(passwords.hash(password), written)
+
+
+@pytest.mark.parametrize("length", [4 * MAX_LENGTH + 1, 10_000])
+def test_a_password_that_is_too_long_is_never_composed_and_checked_as_slowly(
+    length: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = Passwords()
+    stored = passwords.hash("mule wrong capacitor")
+    password = ("a" + "\u0301" * (length // 2) + "\u0316" * length)[:length]
+    composed: list[int] = []
+    compose = unicodedata.normalize
+
+    def watched(form: Literal["NFC"], text: str) -> str:
+        composed.append(len(text))
+        return compose(form, text)
+
+    def seconds(guess: str) -> float:
+        begun = time.perf_counter()
+        assert not passwords.matches(stored, guess)
+        return time.perf_counter() - begun
+
+    monkeypatch.setattr("api.auth.passwords.unicodedata.normalize", watched)
+    # In turns, so that both meet the same machine.
+    turns = [(seconds(password), seconds("not the password")) for _ in range(5)]
+    with pytest.raises(WeakPasswordError, match="12 to 128"):
+        passwords.hash(password)
+    assert max(composed) <= 4 * MAX_LENGTH
+    too_long, wrong = map(min, zip(*turns, strict=True))
+    assert 0.5 < too_long / wrong < 2
 
 
 @pytest.mark.parametrize("password", ["", "nobody has this password", "\ud800" * 12, "x" * 5000])
