@@ -17,7 +17,7 @@ from api.rates import WINDOW_SECONDS, Rates
 ADDRESS, USER, LOGIN = "address", "user", "login"
 _OPEN = frozenset({"/livez", "/readyz", "/metrics"})
 # They share a few threads, and most of them cost a password check.
-_LOGIN_PATHS = frozenset({"/v1/auth/token", "/v1/auth/password", "/v1/auth/revoke"})
+_LOGIN_PATHS = frozenset({"/v1/auth/token", "/v1/auth/password", "/v1/auth/revoke", "/v1/auth/sign-out"})
 RATED = "/v1/"
 _LEFT = "bookstore.rates"
 _ALL = ""

@@ -80,7 +80,13 @@ def test_calls_of_one_user_are_limited_and_those_of_another_are_not(
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/v1/auth/token", 415), ("/v1/auth/revoke", 415), ("/v1/auth/password", 401)]
+    ("path", "status"),
+    [
+        ("/v1/auth/token", 415),
+        ("/v1/auth/revoke", 415),
+        ("/v1/auth/password", 401),
+        ("/v1/auth/sign-out", 401),
+    ],
 )
 def test_logins_from_one_address_are_limited_and_other_calls_are_not(
     limited: Callable[..., Api], path: str, status: int
