@@ -23,21 +23,26 @@ class UserRow(SQLModel, table=True):
 class RefreshTokenRow(SQLModel, table=True):
     """A refresh token, known by its SHA-256 only; `family` joins those that came from one login.
 
-    Its access tokens carry the family as `sid`, and the services in `audiences` as `aud`.
+    Its access tokens carry the family as `sid`, and the services in `audiences` as `aud`. Of a family that
+    was not ended one token is not revoked: the newest.
     """
 
     __tablename__ = "refresh_token"
-    __table_args__ = (Index("ix_refresh_token_expires_at", "expires_at"), TABLE_OPTIONS)
+    # Who refreshes often has a million rows, of which those that are not revoked must be found.
+    __table_args__ = (
+        Index("ix_refresh_token_expires_at", "expires_at"),
+        Index("ix_refresh_token_user_id_revoked_at", "user_id", "revoked_at"),
+        Index("ix_refresh_token_family_revoked_at", "family", "revoked_at"),
+        TABLE_OPTIONS,
+    )
     id: int | None = Field(default=None, sa_column=Column(BigInteger, primary_key=True, autoincrement=True))
     token_hash: str = Field(
         sa_column=Column(CHAR(64, charset="ascii", collation="ascii_bin"), nullable=False, unique=True)
     )
     user_id: int = Field(
-        sa_column=Column(
-            BigInteger, ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False, index=True
-        )
+        sa_column=Column(BigInteger, ForeignKey("user_account.id", ondelete="CASCADE"), nullable=False)
     )
-    family: str = Field(sa_column=uuid_column(index=True))
+    family: str = Field(sa_column=uuid_column())
     scopes: str = Field(sa_column=ascii_column(255))
     audiences: str = Field(sa_column=ascii_column(255))
     issued_at: datetime = Field(sa_type=UtcDateTime)

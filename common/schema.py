@@ -10,7 +10,7 @@ from common.errors import DatabaseUnavailableError, StartError
 from common.retry import retry
 from common.tls import why_refused
 
-SCHEMA_REVISION = "0006"
+SCHEMA_REVISION = "0007"
 _LOG = logging.getLogger(__name__)
 MIGRATE = "run `python -m alembic -c setup.cfg upgrade head` with this version of the code"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from api.auth.denials import deny
 from api.tables import RefreshTokenRow
@@ -96,25 +96,23 @@ def revoke(connection: Connection, token: RefreshToken) -> None:
 
 def revoke_family(connection: Connection, token: RefreshToken) -> None:
     """Nor is any that came from the same login, access tokens too."""
-    _revoke(connection, _COLUMNS.family == token.family)
+    _revoke(connection, _COLUMNS.family == token.family, _COLUMNS.revoked_at.is_(None))
     deny(connection, [token.family])
 
 
 def revoke_all(connection: Connection, user_id: int) -> None:
-    """Nor any other of the same user, access tokens too."""
-    _revoke(connection, _COLUMNS.user_id == user_id)
+    """Nor any other of the same user, whose row is locked for a change; access tokens too."""
+    of_user = (_COLUMNS.user_id == user_id, _COLUMNS.revoked_at.is_(None))
     # Older logins have no access token any more, and nobody is still admitted by one of theirs (ADMITTED).
     recent = _COLUMNS.issued_at > datetime.now(UTC) - KEPT
-    families = select(_COLUMNS.family).distinct().where(_COLUMNS.user_id == user_id, recent)
-    deny(connection, connection.execute(families).scalars())
+    # A login whose newest token is revoked was denied when it was.
+    families = connection.execute(select(_COLUMNS.family).where(*of_user, recent)).scalars().all()
+    _revoke(connection, *of_user)
+    deny(connection, families)
 
 
-def _revoke(connection: Connection, which: object) -> None:
-    connection.execute(
-        update(RefreshTokenRow)
-        .where(which, _COLUMNS.revoked_at.is_(None))  # type: ignore[arg-type]
-        .values(revoked_at=datetime.now(UTC))
-    )
+def _revoke(connection: Connection, *which: ColumnElement[bool]) -> None:
+    connection.execute(update(RefreshTokenRow).where(*which).values(revoked_at=datetime.now(UTC)))
 
 
 def _digest(secret: str) -> str:
