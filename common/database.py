@@ -64,6 +64,8 @@ def _options(pool_size: int, isolation: str, tls: ClientTls) -> dict[str, Any]:
         "pool_recycle": 1800,
         "pool_reset_on_return": None,
         "skip_autocommit_rollback": True,
+        # Among them are hashes of passwords; what fails unforeseen is written into logs and terminals.
+        "hide_parameters": True,
         "connect_args": arguments,
     }
 

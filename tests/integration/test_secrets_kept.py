@@ -4,6 +4,7 @@ import secrets
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,10 +14,11 @@ import grpc
 import httpx
 import pytest
 from sqlalchemy import make_url, text
+from sqlalchemy.exc import ProgrammingError
 
 from api.auth.passwords import Passwords
 from api.auth.users import add_user
-from common.database import thread_engine
+from common.database import Database, thread_engine, transaction
 from common.tokens import SCOPES
 from devstack.stack import Stack
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
@@ -151,6 +153,25 @@ def test_no_secret_is_told_whatever_goes_wrong(start: Starter, database_url: str
         for number, secret in enumerate(planted)
         if secret in words
     ]
+
+
+@pytest.mark.anyio
+async def test_an_error_of_the_driver_tells_no_value_of_its_statement(database_url: str) -> None:
+    secret = secrets.token_hex(16)
+    settings = database_settings(database_url)
+    statement = text("UPDATE no_such_table SET password_hash = :it")
+    engine, database = thread_engine(settings), Database(settings)
+    with pytest.raises(ProgrammingError) as of_thread, transaction(engine) as connection:
+        connection.execute(statement, {"it": secret})
+    with pytest.raises(ProgrammingError) as of_loop:
+        async with database.begin() as transacting:
+            await transacting.execute(statement, {"it": secret})
+    engine.dispose()
+    await database.close()
+    for error in (of_thread.value, of_loop.value):
+        told = "".join(traceback.format_exception(error))
+        assert "no_such_table" in told
+        assert secret not in told
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "BROKER_URL", "CACHE_URL"])
