@@ -13,17 +13,17 @@ from api.auth.guessing import REMEMBERED
 from api.books.idempotency import KEPT
 from api.tables import GuessDebtRow, IdempotencyKeyRow, KnownAddressRow, RefreshTokenRow
 from common.database import Database
+from common.denied_tokens import ADMITTED
 from common.errors import BookstoreError
 from common.tables import DeniedTokenRow
 
 PURGED_AT_ONCE = 500
 _PURGE_SECONDS = 60
-# What is over is told from what there never was for so long: an old refresh token says that it is old.
-_EXPIRED_KEPT = timedelta(days=1)
-# The table, the time that decides, and how long ago it must be.
+# The table, the time that decides, and how long ago it must be. By the row of a refresh token its login is
+# denied to whoever is still admitted by it, however short the token itself was good for.
 _OVER: tuple[tuple[type[SQLModel], str, timedelta], ...] = (
     (IdempotencyKeyRow, "created_at", KEPT),
-    (RefreshTokenRow, "expires_at", _EXPIRED_KEPT),
+    (RefreshTokenRow, "expires_at", ADMITTED),
     (DeniedTokenRow, "expires_at", timedelta(0)),
     (GuessDebtRow, "paid_at", timedelta(0)),
     (KnownAddressRow, "seen_at", REMEMBERED),

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, insert, select, text
 
+from api import purging
 from api.auth import refresh_tokens
 from api.auth.refresh_tokens import new_family
 from api.auth.users import add_user, find_user
 from api.tables import RefreshTokenRow
-from common.database import thread_engine
+from common.database import Database, thread_engine
+from common.denied_tokens import ADMITTED
 from common.settings import DatabaseSettings
 from common.tables import DeniedTokenRow
 
@@ -92,6 +94,22 @@ def test_ending_a_login_reads_few_of_its_rows(connection: Connection) -> None:
     assert token.is_revoked
     assert rows_read(connection, lambda: refresh_tokens.revoke_family(connection, token)) < ROWS / 20
     assert (denied(connection), live(connection)) == ({busy}, {other})
+
+
+@pytest.mark.anyio
+async def test_a_login_can_be_denied_for_as_long_as_anybody_is_admitted_by_it(
+    connection: Connection, fresh_settings: DatabaseSettings
+) -> None:
+    """Also where its refresh tokens are good for no time at all."""
+    family = log_in(connection, "ada")
+    connection.execute(text("UPDATE refresh_token SET expires_at = issued_at"))
+    connection.commit()
+    begun, database = datetime.now(UTC), Database(fresh_settings)
+    await purging.purge(database, begun + ADMITTED - timedelta(seconds=30))
+    assert live(connection) == {family}
+    connection.rollback()
+    assert await purging.purge(database, begun + ADMITTED + timedelta(seconds=30)) == {"refresh_token": 1}
+    await database.close()
 
 
 def test_ending_all_logins_names_those_that_may_still_be_let_in_and_ends_the_others_too(
