@@ -70,7 +70,7 @@ class Revocation(RevocationEndpoint):  # type: ignore[misc]  # Authlib has no ty
     def revoke_token(self, token: RefreshToken | Principal, request: TokenRequest) -> None:
         """With a refresh token goes all that came from its login (section 2.1); an access token alone."""
         if isinstance(token, Principal):
-            denials.deny(request.connection, [token.token_id])
+            denials.deny_token(request.connection, token)
         else:
             refresh_tokens.revoke_family(request.connection, token)
 

@@ -2,25 +2,28 @@
 
 import asyncio
 import base64
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from api.auth.denials import deny
 from api.auth.passwords import Passwords
 from api.auth.users import add_user, find_user
+from api.purging import purge
 from common import denied_tokens
 from common.database import Database, thread_engine
 from common.denied_tokens import DeniedTokens
 from common.errors import DatabaseUnavailableError, UnauthenticatedError
+from common.tables import DeniedTokenRow
 from common.tokens import API, READER, SCOPES, Principal
 from grpc_reader.arrival import understand
 from grpc_reader.generations import Generations
@@ -326,6 +329,33 @@ async def test_what_is_denied_is_forgotten_when_it_is_over(
     await denied.read()
     assert "over" not in denied._names  # noqa: SLF001  likewise
     assert "lasting" in denied._names  # noqa: SLF001  likewise
+    await database.close()
+
+
+@pytest.mark.anyio
+async def test_a_single_token_is_denied_for_an_hour_beyond_its_own_time_and_a_login_for_a_day(
+    api: Api, engine: Engine
+) -> None:
+    """Or who refreshes and revokes all the time would make a list that nobody can read in time."""
+    login, ended = api.login("ada"), api.login("ada")
+    claims = json.loads(base64.urlsafe_b64decode(login["access_token"].split(".")[1] + "=="))
+    sid = json.loads(base64.urlsafe_b64decode(ended["access_token"].split(".")[1] + "=="))["sid"]
+    revoke(api, login["access_token"])
+    revoke(api, ended["refresh_token"])
+    over = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(hours=1)
+
+    def kept() -> dict[str, datetime]:
+        with engine.begin() as connection:
+            rows = connection.execute(select(DeniedTokenRow.name, DeniedTokenRow.expires_at))  # type: ignore[call-overload]
+            return {name: until for name, until in rows if name in {claims["jti"], sid}}
+
+    assert abs(kept()[claims["jti"]] - over) < timedelta(seconds=30)
+    assert kept()[sid] > over + timedelta(hours=23)
+    database = Database(api.settings)
+    await purge(database, over - timedelta(minutes=1))
+    assert kept().keys() == {claims["jti"], sid}
+    await purge(database, over + timedelta(minutes=1))
+    assert kept().keys() == {sid}
     await database.close()
 
 
