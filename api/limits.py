@@ -13,6 +13,8 @@ _BODY_SECONDS = 30
 _CLOSE = {"Connection": "close"}
 _JSON = frozenset({"application/json"})
 _PATCH = frozenset({"application/json", "application/merge-patch+json"})
+_TYPE_MAX_LENGTH = 256
+_LONG_TYPE = f"Name the media type, with its parameters, in {_TYPE_MAX_LENGTH} characters at most."
 _CODED = "Send the body plain, without Content-Encoding."
 # What would be taken instead (RFC 9110, section 15.5.16).
 _PLAIN = {"Accept-Encoding": "identity"}
@@ -58,8 +60,12 @@ class Limits:
     def _refusal(self, scope: Scope) -> Response | None:
         """What the head alone calls for."""
         path, method, headers = scope["path"], scope["method"], Headers(scope=scope)
-        if path.startswith(_ALL) and method in _ACCEPTED and not _is_plain(headers):
-            return answer(STATUSES[415], _CODED, headers=_PLAIN)
+        if path.startswith(_ALL) and method in _ACCEPTED:
+            if not _is_plain(headers):
+                return answer(STATUSES[415], _CODED, headers=_PLAIN)
+            # Parameters are read in a time that grows with the square of their number.
+            if len(headers.get("content-type", "")) > _TYPE_MAX_LENGTH:
+                return answer(STATUSES[415], _LONG_TYPE)
         if path in self._streamed:
             return None
         length = headers.get("content-length", "")

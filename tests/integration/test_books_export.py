@@ -113,7 +113,9 @@ def test_steps_meet_without_a_seam(exporting: httpx.Client, writer: httpx.Client
     assert set(books) <= set(exported(writer))
 
 
-@pytest.mark.parametrize("accept", ["application/json", "text/html, text/csv;q=0"])
+@pytest.mark.parametrize(
+    "accept", ["application/json", "text/html, text/csv;q=0", "text/csv, ".ljust(1025, "x")], ids=len
+)
 def test_another_form_is_406(writer: httpx.Client, accept: str) -> None:
     answer = writer.get(PATH, headers={"Accept": accept})
     assert (answer.status_code, answer.json()["type"]) == (406, "/problems/not-acceptable")

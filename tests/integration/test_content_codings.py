@@ -66,3 +66,13 @@ def test_a_body_in_another_charset_is_415(api: Api, token: str, path: str, chars
 def test_utf_8_and_what_it_contains_may_be_named(api: Api, token: str, path: str, charset: str) -> None:
     media_type, body = BODIES[path]
     assert post(api, token, path, body, content_type=f"{media_type}; Charset={charset}").status_code != 415
+
+
+@pytest.mark.parametrize("path", BODIES)
+def test_a_media_type_longer_than_any_that_is_meant_is_415(api: Api, token: str, path: str) -> None:
+    media_type, body = BODIES[path]
+    longest = f"{media_type}; x=".ljust(256, "y")
+    assert post(api, token, path, body, content_type=longest).status_code != 415
+    answer = post(api, token, path, body, content_type=f"{longest}y")
+    assert (answer.status_code, answer.json()["type"]) == (415, "/problems/unsupported-media-type")
+    assert "256 characters" in answer.json()["detail"]
