@@ -46,8 +46,8 @@ class _Splitter:
         end = _end_of(line, is_quoted=bool(self._lines))
         self._lines.append(line)
         self._size += len(line)
-        if end is _End.PLAIN:
-            yield self._record(len(self._lines))
+        if end is _End.PLAIN and len(self._lines) == 1:
+            yield self._record(1)
         elif end is _End.BAD:
             yield self._refused(_BAD_QUOTE)
             yield from self._alone()
@@ -58,6 +58,9 @@ class _Splitter:
         while self._size > LINE_MAX_BYTES:
             yield self._refused(f"has a quote that is not closed within {LINE_MAX_BYTES} bytes")
             yield from self._alone()
+        # One line that is left alone has a quote open; of more, this one closes it.
+        if end is _End.PLAIN and len(self._lines) > 1:
+            yield self._record(len(self._lines))
 
     def end(self) -> Iterator[_Record]:
         """The last records, when nothing more comes."""

@@ -105,6 +105,36 @@ def test_quote_that_is_never_closed_costs_one_row_in_a_long_file() -> None:
     assert rows[0].reason == "has a quote that is not closed within 65536 bytes"
 
 
+@pytest.mark.parametrize(
+    ("last", "title"),
+    [
+        (b'disk 5",A,' + b"x" * 100, None),
+        (b"x" * 50 + b'5",A,2000-01-01', "x" * 50 + '5"'),
+        # A record of two lines: the first closes the quote, and opens one that the second closes.
+        (b'a","b\n' + b"x" * 50 + b'",2000-01-01', 'a"'),
+        # The first closes the quote, or opens one when it is read alone.
+        (b"x" * 50 + b',"\nA",2000-01-01', "x" * 50),
+    ],
+)
+def test_a_quote_that_is_closed_just_beyond_64_kib_costs_one_row(last: bytes, title: str | None) -> None:
+    """All lines from the quote to its end were one row that was too long."""
+    good = b"x,A,2000-01-01\n"
+    opened = b'"x,A,2000-01-01\n' + good * 4366
+    assert len(opened) < 65_536 < len(opened + last)
+    rows = read(HEAD + opened + last + b"\n" + good)
+    assert rows[0].reason == "has a quote that is not closed within 65536 bytes"
+    assert [row.book and row.book.title for row in rows] == [None, *["x"] * 4366, title, "x"]
+    assert [row.line for row in rows[:4368]] == list(range(2, 4370))
+
+
+@pytest.mark.parametrize(("size", "reason"), [(65_536, "has 1 fields"), (65_537, "has a quote that is not")])
+def test_a_row_of_several_lines_has_64_kib_at_most(size: int, reason: str) -> None:
+    short = b"x\n"
+    row, *others = read(HEAD + b'"' + short * 30_000 + b"x" * (size - 60_003) + b'"\n')
+    assert row.reason.startswith(reason)
+    assert len(others) == (0 if size == 65_536 else 30_000)
+
+
 @pytest.mark.parametrize("last", [b"", b'"x"y\n'], ids=["never closed", "closed badly at last"])
 def test_lines_that_each_open_a_quote_and_close_that_before_are_looked_at_twice_at_most(
     last: bytes, monkeypatch: pytest.MonkeyPatch
