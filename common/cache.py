@@ -200,8 +200,8 @@ class BookCache:
         over = time.monotonic() - ENTRY_SECONDS
         while self._owed and (len(self._owed) >= _OWED_AT_MOST or next(iter(self._owed.values())) < over):
             del self._owed[next(iter(self._owed))]
-        self._owed.pop(book_id, None)
-        self._owed[book_id] = time.monotonic() + after
+        owed_until = time.monotonic() + after
+        self._owed[book_id] = max(self._owed.pop(book_id, owed_until), owed_until)
 
     async def _has_paid(self, book_id: int) -> bool:
         """Whether no eviction of the book is owed, or it could be made up for now."""

@@ -97,6 +97,19 @@ async def test_who_could_not_evict_a_book_does_not_serve_it_from_the_cache_until
     assert (await queries.get_book(database, cache, book.id)).title == "another", "from the cache again"
 
 
+@pytest.mark.usefixtures("ticket")
+async def test_a_book_that_may_be_changing_is_not_trusted_sooner_because_the_cache_was_away(
+    cache: BookCache, wire: Wire, book: Book
+) -> None:
+    cache.distrust(book.id)
+    assert await cache.look_up(book.id) is None
+    wire.cut()
+    assert await cache.look_up(book.id) is None, "the eviction failed, and is owed from now on"
+    wire.mend()
+    for _ in range(2):
+        assert await cache.look_up(book.id) is None
+
+
 async def test_without_a_ticket_nothing_is_served_from_the_cache(
     database: Database, cache: BookCache, book: Book
 ) -> None:
