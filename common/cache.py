@@ -157,7 +157,7 @@ class BookCache:
             if answer == "hit":
                 return Book.model_validate_json(rest[0])
             return Vacancy(rest[0], token) if answer == "miss" else None
-        except (*_ERRORS, ValidationError) as error:
+        except (*_ERRORS, UnicodeDecodeError, ValidationError) as error:
             _LOG.debug("cache look-up failed", extra={"error": repr(error)})
             return None
 

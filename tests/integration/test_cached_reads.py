@@ -32,12 +32,17 @@ async def book(database: Database) -> Book:
 
 
 @pytest.fixture
-def ticket(cache_settings: CacheSettings) -> Iterator[None]:
-    """What the consumer holds while it records."""
+def redis(cache_settings: CacheSettings) -> Iterator[Redis]:
     with Redis.from_url(cache_settings.cache_url.get_secret_value(), decode_responses=True) as redis:
-        redis.set(TICKET_KEY, f"{redis.info('server')['run_id']} abc")
-        yield
-        redis.flushdb()
+        yield redis
+
+
+@pytest.fixture
+def ticket(redis: Redis) -> Iterator[None]:
+    """What the consumer holds while it records."""
+    redis.set(TICKET_KEY, f"{redis.info('server')['run_id']} abc")
+    yield
+    redis.flushdb()
 
 
 @pytest.fixture
@@ -108,6 +113,18 @@ async def test_a_book_that_may_be_changing_is_not_trusted_sooner_because_the_cac
     wire.mend()
     for _ in range(2):
         assert await cache.look_up(book.id) is None
+
+
+@pytest.mark.usefixtures("ticket")
+async def test_what_is_no_text_in_the_cache_is_as_if_it_were_not_there(
+    database: Database, redis: Redis, cache: BookCache, book: Book
+) -> None:
+    vacancy = await cache.look_up(book.id)
+    assert isinstance(vacancy, Vacancy)
+    redis.set(vacancy.key, b"\xff{}")
+    assert await queries.get_book(database, cache, book.id) == book
+    redis.delete(vacancy.key)
+    assert isinstance(await cache.look_up(book.id), Vacancy), "the next answer is read as it comes"
 
 
 async def test_without_a_ticket_nothing_is_served_from_the_cache(
