@@ -1,5 +1,4 @@
 import asyncio
-from collections import deque
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -48,14 +47,14 @@ class Limits:
             return
         try:
             async with asyncio.timeout(_BODY_SECONDS):
-                messages = await self._whole_body(receive)
+                body = await self._whole_body(receive)
         except TimeoutError:
             await answer(TOO_SLOW, TOO_SLOW.example, headers=_CLOSE)(scope, receive, send)
             return
-        if messages is None:
+        if body is None:
             await answer(STATUSES[413], self._too_large)(scope, receive, send)
             return
-        await self._app(scope, _followed_by(receive, messages), send)
+        await self._app(scope, _followed_by(receive, body), send)
 
     def _refusal(self, scope: Scope) -> Response | None:
         """What the head alone calls for."""
@@ -76,23 +75,28 @@ class Limits:
             return answer(STATUSES[415], f"Send the body as {' or '.join(sorted(accepted))} in UTF-8.")
         return None
 
-    async def _whole_body(self, receive: Receive) -> deque[Message] | None:
-        """All messages of the body, the last may say that the client has left; None when it is too large."""
-        total = 0
-        messages: deque[Message] = deque()
+    async def _whole_body(self, receive: Receive) -> Message | None:
+        """The body in one message, or that which says that the client has left; None when it is too large.
+
+        Kept as they come, messages of a byte each would take up some hundred times the body.
+        """
+        body = bytearray()
         while True:
             message = await receive()
-            messages.append(message)
-            total += len(message.get("body", b""))
-            if total > self._body_max_bytes:
+            if message["type"] != "http.request":
+                return message
+            body += message.get("body", b"")
+            if len(body) > self._body_max_bytes:
                 return None
             if not message.get("more_body", False):
-                return messages
+                return {"type": "http.request", "body": bytes(body), "more_body": False}
 
 
-def _followed_by(receive: Receive, messages: deque[Message]) -> Receive:
+def _followed_by(receive: Receive, first: Message) -> Receive:
+    messages = [first]
+
     async def replayed() -> Message:
-        return messages.popleft() if messages else await receive()
+        return messages.pop() if messages else await receive()
 
     return replayed
 

@@ -49,3 +49,25 @@ async def test_a_media_type_of_thousands_of_parameters_costs_no_time(parameters:
         served = await Served(f'application/json;"{parameters}', WHOLE).run()
         assert served.status == 415
     assert time.process_time() - began < 0.1
+
+
+async def test_a_body_that_comes_a_byte_at_a_time_is_kept_as_one() -> None:
+    pieces: list[Message] = [
+        {"type": "http.request", "body": b"%d" % (place % 10), "more_body": True}
+        for place in range(BODY_MAX_BYTES)
+    ]
+    served = await Served("application/json", *pieces, {"type": "http.request"}).run()
+    assert served.received == [{"type": "http.request", "body": b"0123456789" * 10, "more_body": False}]
+
+
+async def test_a_body_is_refused_at_the_first_byte_that_is_too_many() -> None:
+    piece = {"type": "http.request", "body": b"x" * (BODY_MAX_BYTES // 2), "more_body": True}
+    last = {"type": "http.request", "body": b"x", "more_body": True}
+    served = await Served("application/json", piece, piece, last).run()
+    assert (served.status, served.received) == (413, [])
+
+
+async def test_half_a_body_is_not_taken_for_a_whole_one() -> None:
+    half = {"type": "http.request", "body": b"{}", "more_body": True}
+    served = await Served("application/json", half, {"type": "http.disconnect"}).run()
+    assert served.received == [{"type": "http.disconnect"}]
