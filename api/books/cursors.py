@@ -21,12 +21,6 @@ _SECRET_BYTES = 32
 _SEAL_BYTES = 16
 # What is sealed; another layout of it needs another name, and makes the cursors of before stale.
 _FORMAT = "books-1"
-_BROKEN = InvalidInputError(
-    Violation(
-        "/query/cursor",
-        "is not a cursor of this query, or a stale one; begin again without one, then follow next_cursor",
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -67,13 +61,13 @@ class Cursors:
         try:
             raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
-            raise _BROKEN from None
+            raise _broken() from None
         # Of several spellings that are decoded alike, one is ours (RFC 4648, section 3.5).
         if _text(raw) != cursor:
-            raise _BROKEN
+            raise _broken()
         seal, payload = raw[:_SEAL_BYTES], raw[_SEAL_BYTES:]
         if not hmac.compare_digest(seal, self._seal(payload, filters, sort)):
-            raise _BROKEN
+            raise _broken()
         value, book_id = json.loads(payload)
         assert 0 < book_id <= BOOK_ID_MAX  # noqa: S101  as it was sealed
         return Position(value, book_id)
@@ -82,6 +76,13 @@ class Cursors:
         query = [filters.author, filters.title, str(filters.published_from), str(filters.published_to), sort]
         sealed = json.dumps([_FORMAT, *query]).encode() + b"\n" + payload
         return hmac.digest(self.secret, sealed, hashlib.sha256)[:_SEAL_BYTES]
+
+
+def _broken() -> InvalidInputError:
+    message = (
+        "is not a cursor of this query, or a stale one; begin again without one, then follow next_cursor"
+    )
+    return InvalidInputError(Violation("/query/cursor", message))
 
 
 def _text(raw: bytes) -> str:

@@ -65,6 +65,16 @@ def test_broken_cursor_is_refused(cursor: str) -> None:
         CURSORS.position_in(cursor, Filters(), "id")
 
 
+def test_each_refusal_is_an_error_of_its_own() -> None:
+    """A shared one would keep the frames of every call that it was raised in."""
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(InvalidInputError) as raised:
+            CURSORS.position_in("AAAA", Filters(), "id")
+        refusals.append(raised.value)
+    assert refusals[0] is not refusals[1]
+
+
 def test_the_secret_is_made_once_however_many_start_at_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     with ThreadPool(8) as pool:
         made = set(pool.map(Cursors.open, [tmp_path] * 16))
