@@ -8,8 +8,7 @@ import socket
 from types import FrameType
 
 from grpc import ServerCredentials, aio
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
+from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from sqlalchemy import Engine
 
@@ -30,6 +29,7 @@ from grpc_reader.interceptor import CallInterceptor
 from grpc_reader.keys import RemoteKeys
 from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
+from grpc_reader.serving_status import ServingStatus
 from grpc_reader.settings import ReaderSettings
 from grpc_reader.tls import server_credentials
 from protos.bookstore.v1 import books_pb2_grpc
@@ -108,7 +108,7 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
         await denied.read()
     keys = RemoteKeys(str(settings.jwks_url), settings.api_client_tls.context())
     server = grpc_server(database, cache, follower, Authentication(keys, denied), metrics, limits=settings)
-    health = await add_health(server, reflect=settings.grpc_reflection)
+    health = add_health(server, reflect=settings.grpc_reflection)
     gaps = Gaps(database, consumer, metrics)
     http = HealthServer(database, cache, consumer, gaps, metrics)
     http_socket = listen(settings.bind_host, settings.reader_health_port)
@@ -124,7 +124,7 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     await asyncio.wait([stopped, denying, *tasks], return_when=asyncio.FIRST_COMPLETED)
 
     _LOG.info("reader stops")
-    await health.enter_graceful_shutdown()
+    health.stop()
     consumer.stop()
     follower.close()
     gaps.close()
@@ -136,19 +136,18 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
         _LOG.warning("batch not finished", extra={"consequence": "it is delivered again"})
     stopped.cancel()
     denying.cancel()
-    await asyncio.wait([denying])
+    with contextlib.suppress(asyncio.CancelledError):
+        await denying
     http.should_exit = True
     await asyncio.gather(*tasks)
     await database.close()
     await cache.close()
 
 
-async def add_health(server: aio.Server, *, reflect: bool) -> health_aio.HealthServicer:
+def add_health(server: aio.Server, *, reflect: bool) -> ServingStatus:
     """Health of all there is, SERVING, and reflection if wanted; both need no token."""
-    health = health_aio.HealthServicer()
+    health = ServingStatus(("", *_SERVICES))
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    for name in ("", *_SERVICES):
-        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     if reflect:
         names = (*_SERVICES, "grpc.health.v1.Health", reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, server)

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from itertools import count
 from threading import Event, Thread
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fixtures.endless import slow
+from tests.fixtures.frames import WATCH_HEALTH, unread_stream
 from tests.fixtures.reader import Keys, Publisher, make_event
 from tests.fixtures.system_services import GRACE_SECONDS, Service, Starter
 from tests.waiting import eventually
@@ -103,6 +104,20 @@ async def test_a_reader_that_ends_says_so_ends_streams_and_finishes_what_it_has_
         assert "watch again from the last position seen" in (ended.details() or "")
         await asyncio.to_thread(service.ends, within=GRACE_SECONDS)
         await asyncio.gather(*watchers, return_exceptions=True)
+
+
+def test_who_does_not_read_its_health_keeps_it_from_nobody_and_the_reader_from_no_end(
+    start_reader: Callable[[], Service],
+) -> None:
+    service = start_reader()
+    port = int(service.process.environment["GRPC_PORT"])
+    with closing(unread_stream(port, WATCH_HEALTH)), grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        statuses = stub.Watch(health_pb2.HealthCheckRequest(), timeout=20)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.SERVING
+        service.process.signal(signal.SIGTERM)
+        assert next(statuses).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        service.ends(within=GRACE_SECONDS)
 
 
 def test_a_watcher_that_goes_on_at_another_reader_has_every_event_once_and_in_order(

@@ -88,6 +88,26 @@ async def test_a_token_of_an_unknown_key_waits_for_a_frozen_api_no_longer_than_f
     assert keys.downloads == 1
 
 
+async def test_keys_that_are_the_same_are_the_same_object(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has verified tokens by them has not done so in vain."""
+    remote = RemoteKeys(keys.url)
+    before = await remote()
+    assert not await remote.refresh()
+    assert (keys.downloads, await remote()) == (2, before)
+
+
+async def test_a_download_of_a_byte_at_a_time_ends(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys.pause_seconds = 0.1
+    remote = RemoteKeys(keys.url)
+    begun = time.monotonic()
+    with pytest.raises(KeysUnavailableError):
+        await remote()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert time.monotonic() - begun < 3 * TIMEOUT_SECONDS
+
+
 async def test_a_key_that_is_newer_than_ours_is_fetched(keys: Keys) -> None:
     authentication = authentication_by(keys)
     await authentication.check(metadata(keys.token()))
