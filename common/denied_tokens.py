@@ -4,11 +4,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from sqlalchemy import func, select, text
+from sqlalchemy import Select, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from common.database import Database
@@ -27,6 +28,7 @@ DENIED = "This login was ended; log in again."
 _POLL_SECONDS = 1.0
 # Longer than a transaction can take from its statement to its commit, and than a poll may fail to be noticed.
 _OVERLAP_SECONDS = 60
+_PAGE = 2000
 _COLUMNS = DeniedTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 _LOG = logging.getLogger(__name__)
 
@@ -52,6 +54,24 @@ class Admission:
         """UnauthenticatedError once the token, its login or its key is denied."""
         if self.is_denied:
             raise UnauthenticatedError(DENIED)
+
+    @contextmanager
+    def binding(self) -> Iterator[None]:
+        """UnauthenticatedError from wherever the block waits, once they are denied.
+
+        For what may be cut off anywhere; `while_admitted` never interrupts what is done with an item.
+        """
+        self.check()
+        self._waiting = task = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if task is None or not self.is_denied:
+                raise
+            task.uncancel()
+            raise UnauthenticatedError(DENIED) from None
+        finally:
+            self._waiting = None
 
     async def while_admitted(self, items: AsyncIterable[Item]) -> AsyncIterator[Item]:
         """Give them on until the end, or until UnauthenticatedError, be it while none comes."""
@@ -83,7 +103,7 @@ class DeniedTokens:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._names: frozenset[str] = frozenset()
-        self._all_read_at = float("-inf")
+        self._all_read_at = self._all_tried_at = float("-inf")
         self._admissions: set[Admission] = set()
         # Of two that read, one that began before would forget what the other has found.
         self._reading = asyncio.Lock()
@@ -106,31 +126,51 @@ class DeniedTokens:
             self._admissions.discard(admission)
 
     async def read(self) -> None:
-        """Look now. Raises as `Database.read` does.
-
-        What is new is found by the time of its statement, looked back at for longer than any commit takes;
-        once in that time all is read, and what is over is forgotten.
-        """
+        """Look now; the first time at all there is. Raises as `Database.read` does."""
         async with self._reading:
-            await self._read()
+            if self._all_read_at == float("-inf"):
+                await self._read_all()
+            else:
+                new = await self._new_names()
+                self._know(self._names if self._names.issuperset(new) else self._names.union(new))
 
-    async def _read(self) -> None:
-        now = time.monotonic()
-        statement = select(_COLUMNS.name)
-        reads_all = now - self._all_read_at > _OVERLAP_SECONDS / 2
-        if reads_all:
-            statement = statement.where(_COLUMNS.expires_at > func.utc_timestamp(6))
-        else:
-            since = func.utc_timestamp(6) - text(f"INTERVAL {_OVERLAP_SECONDS} SECOND")
-            statement = statement.where(_COLUMNS.denied_at > since)
+    async def read_all(self) -> None:
+        """Look now at all there is, and forget what is over. Raises likewise; what is known stays known."""
+        async with self._reading:
+            await self._read_all()
+
+    async def _read_all(self) -> None:
+        self._all_tried_at = began = time.monotonic()
+        names, page = set[str](), [""]
+        while page:
+            statement = (
+                select(_COLUMNS.name)
+                .where(_COLUMNS.expires_at > func.utc_timestamp(6), _COLUMNS.name > page[-1])
+                .order_by(_COLUMNS.name)
+                .limit(_PAGE)
+            )
+            page = await self._ask(statement)
+            names.update(page)
+            if time.monotonic() - began > _OVERLAP_SECONDS / 2:
+                # What was denied meanwhile, before the name where this has come to, would be found by nobody.
+                raise DatabaseUnavailableError("Which tokens are denied takes too long to read.")
+        self._know(names.union(await self._new_names()))
+        self._all_read_at = began
+
+    async def _new_names(self) -> list[str]:
+        """Found by the time of their statement, looked back at for longer than any commit takes."""
+        since = func.utc_timestamp(6) - text(f"INTERVAL {_OVERLAP_SECONDS} SECOND")
+        return await self._ask(select(_COLUMNS.name).where(_COLUMNS.denied_at > since))
+
+    async def _ask(self, statement: Select[Any]) -> list[str]:
         async with self._database.read() as connection:
-            found = frozenset((await connection.execute(statement)).scalars())
-        self._names = found if reads_all else self._names | found
-        if reads_all:
-            self._all_read_at = now
+            return list((await connection.execute(statement)).scalars())
+
+    def _know(self, names: AbstractSet[str]) -> None:
+        self._names = frozenset(names)
         for admission in self._admissions:
             is_over = time.time() >= admission.over_at
-            if not admission.is_denied and (is_over or not found.isdisjoint(admission.names)):
+            if not admission.is_denied and (is_over or not self._names.isdisjoint(admission.names)):
                 admission.deny()
 
     async def run(self) -> None:
@@ -139,6 +179,8 @@ class DeniedTokens:
         while True:
             try:
                 await self.read()
+                if time.monotonic() - self._all_tried_at > _OVERLAP_SECONDS / 2:
+                    await self.read_all()
                 is_well = True
             except (BookstoreError, SQLAlchemyError) as error:
                 if is_well:

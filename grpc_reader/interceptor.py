@@ -61,12 +61,17 @@ class CallInterceptor(aio.ServerInterceptor):
         if handler.response_streaming:
             stream = handler.unary_stream
 
-            async def guarded_stream(_: object, context: Context) -> AsyncIterator[Any]:
+            async def guarded_stream(_: object, context: Context) -> None:
                 async with self._guard(method, context):
                     request = await one_message(context, parse)
-                    with self._stream_room.passage(), self._authentication.admitted(principal) as admission:
-                        async for response in admission.while_admitted(stream(request, context)):
-                            yield response
+                    with (
+                        self._stream_room.passage(),
+                        self._authentication.admitted(principal) as admission,
+                        admission.binding(),
+                    ):
+                        async for response in stream(request, context):
+                            # Not given to gRPC to write: it is here that whoever does not read is waited for.
+                            await context.write(response)
 
             return grpc.stream_stream_rpc_method_handler(guarded_stream, None, handler.response_serializer)
         unary = handler.unary_unary

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -306,9 +307,7 @@ async def test_until_the_list_was_read_nobody_can_be_judged(api: Api) -> None:
 
 
 @pytest.mark.anyio
-async def test_what_is_denied_is_forgotten_when_it_is_over(
-    api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_is_denied_is_forgotten_when_it_is_over(api: Api, engine: Engine) -> None:
     database = Database(api.settings)
     denied = DeniedTokens(database)
 
@@ -325,8 +324,7 @@ async def test_what_is_denied_is_forgotten_when_it_is_over(
     add("lasting", 3600)
     await denied.read()
     assert {"over", "lasting"} <= denied._names  # noqa: SLF001  what must not grow for ever
-    monkeypatch.setattr("common.denied_tokens._OVERLAP_SECONDS", 0)
-    await denied.read()
+    await denied.read_all()
     assert "over" not in denied._names  # noqa: SLF001  likewise
     assert "lasting" in denied._names  # noqa: SLF001  likewise
     await database.close()
@@ -357,6 +355,44 @@ async def test_a_single_token_is_denied_for_an_hour_beyond_its_own_time_and_a_lo
     await purge(database, over + timedelta(minutes=1))
     assert kept().keys() == {sid}
     await database.close()
+
+
+async def test_the_list_is_read_in_pages_and_what_is_new_also_while_they_cannot_be_read(
+    api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.denied_tokens._PAGE", 2)
+    monkeypatch.setattr("common.denied_tokens._POLL_SECONDS", 0.05)
+    names = [f"page {number}" for number in range(5)]
+    with engine.begin() as connection:
+        deny(connection, names)
+        connection.execute(text("UPDATE denied_token SET denied_at = denied_at - INTERVAL 1 HOUR"))
+    database = Database(api.settings)
+    denied = DeniedTokens(database)
+    await denied.read()
+    assert [name for name in names if not is_denied(denied, name)] == []
+
+    async def fail() -> None:
+        raise DatabaseUnavailableError
+
+    monkeypatch.setattr("common.denied_tokens._OVERLAP_SECONDS", 1)
+    denied.read_all = fail  # type: ignore[method-assign]
+    running = asyncio.create_task(denied.run())
+    for name in ("new", "newer"):
+        with engine.begin() as connection:
+            deny(connection, [name])
+        await asyncio.to_thread(eventually, partial(is_denied, denied, name), within=5)
+        await asyncio.sleep(0.6)
+    running.cancel()
+    await asyncio.wait([running])
+    await database.close()
+
+
+def is_denied(denied: DeniedTokens, name: str) -> bool:
+    try:
+        denied.check(Principal("ada", frozenset(), 0, 0, "1", frozenset({name})))
+    except UnauthenticatedError:
+        return True
+    return False
 
 
 @pytest.mark.anyio

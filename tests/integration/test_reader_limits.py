@@ -1,7 +1,7 @@
 """What clients may ask for at once: each limit, what is said beyond it, and what others still have."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import grpc
@@ -11,10 +11,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from sqlalchemy import Engine
 
+from api.auth.denials import deny
 from common.settings import CacheSettings, DatabaseSettings
 from grpc_reader.limits import GrpcLimits
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fixtures.endless import endless
+from tests.fixtures.frames import WATCH_EVENTS, unread_stream
 from tests.fixtures.reader import Keys, RunningReader
 from tests.waiting import eventually
 
@@ -111,6 +113,18 @@ def test_watchers_above_the_limit_are_refused_until_one_has_left(start: Start) -
     assert get(reader).code() is StatusCode.OK
     watchers[0].cancel()
     eventually(lambda: is_heard(watch(reader)))
+
+
+def test_a_stream_that_nobody_reads_gives_its_place_back_when_its_token_is_denied(
+    start: Start, keys: Keys, reader_engine: Engine
+) -> None:
+    reader = start(grpc_max_watchers=1)
+    token = keys.token(jti="stolen")
+    with closing(unread_stream(reader.port, WATCH_EVENTS, ("authorization", f"Bearer {token}"))):
+        assert is_refused(watch(reader), "1 streams are under way")
+        with reader_engine.begin() as connection:
+            deny(connection, ["stolen"])
+        eventually(lambda: is_heard(watch(reader)), within=5)
 
 
 def is_heard(stream: Any) -> bool:  # noqa: ANN401  as above
