@@ -5,6 +5,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Self
 
@@ -48,7 +49,7 @@ def log_in(settings: ClientSettings) -> str:
             return str(json.load(answer)["access_token"])
     except urllib.error.HTTPError as error:
         raise StartError(f"The login at {url} was refused ({error.code}): check name and password.") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, HTTPException, ValueError, KeyError) as error:
         raise StartError(
             f"The login at {url} failed ({error}): check API_URL and that the API runs."
         ) from None

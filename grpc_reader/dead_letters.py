@@ -1,5 +1,6 @@
 """The queue of dead letters as operators see it: read without change, and sent again without loss."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,7 +57,7 @@ class DeadLetter:
     @property
     def died_at(self) -> datetime | None:
         """When it was given up, if anybody has written that down."""
-        if burial.TIME in self._headers:
+        with contextlib.suppress(KeyError, ValueError):  # not there, or not written by us
             return datetime.fromisoformat(str(self._headers[burial.TIME]))
         time = self._death.get("time")
         return time.replace(tzinfo=UTC) if isinstance(time, datetime) else None
@@ -69,8 +70,9 @@ class DeadLetter:
     @property
     def routing_key(self) -> str:
         """With which key it was published first."""
-        keys = self._death.get("routing-keys") or [""]
-        return str(self._headers.get(burial.ROUTING_KEY, keys[0]))
+        keys = self._death.get("routing-keys")
+        key = keys[0] if isinstance(keys, list) and keys else ""
+        return str(self._headers.get(burial.ROUTING_KEY, key))
 
     def again(self) -> Message:
         """The message as it was before it died."""
@@ -85,9 +87,10 @@ class DeadLetter:
 
     @property
     def _death(self) -> dict[str, Any]:
-        deaths = self._headers.get("x-death") or [{}]
-        found: dict[str, Any] = deaths[0]
-        return found
+        deaths = self._headers.get("x-death")
+        # The broker writes a list of tables; a publisher may write what it likes.
+        found = deaths[0] if isinstance(deaths, list) and deaths else {}
+        return found if isinstance(found, dict) else {}
 
 
 class DeadLetters:

@@ -144,7 +144,7 @@ class Intake:
             self._pending.popleft()
         rivals = [delivery for delivery in batch if delivery.arrival in done.plan.rivals]
         for delivery in rivals:
-            self._burials.add(delivery.message, "another event has this version of its book")
+            self._burials.add(delivery.message, "another event has this version of its book, or its id")
         self._acknowledge([delivery for delivery in batch if delivery not in rivals])
         fault_points.reach("reader.after-acknowledge")
         self._on_recorded()

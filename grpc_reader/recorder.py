@@ -55,6 +55,7 @@ class Recorder:
                     raise DatabaseUnavailableError("The record has no more positions to give.")
                 connection.execute(insert(_DELIVERED), _rows(found.recorded, last_position + 1, recorded_at))
                 generations.advance(connection, last_position + len(found.recorded))
+            _refuse_used_ids(connection, found)
             if found.waiting:
                 rows = [_waiting_row(arrival, recorded_at) for arrival in found.waiting]
                 connection.execute(mysql_insert(_WAITING).prefix_with("IGNORE"), rows)
@@ -90,6 +91,17 @@ def _ids_recorded(
     columns = (_DELIVERED.c.book_id, _DELIVERED.c.book_version)
     statement = select(*columns, _DELIVERED.c.event_id).where(tuple_(*columns).in_(keys))
     return {(row[0], row[1]): row[2] for row in connection.execute(statement)}
+
+
+def _refuse_used_ids(connection: Connection, found: Plan) -> None:
+    """Let none wait that never could be recorded: with its turn would come that of a good one before it."""
+    if not found.waiting:
+        return
+    ids = [str(arrival.event.id) for arrival in found.waiting]
+    statement = select(_DELIVERED.c.event_id).where(_DELIVERED.c.event_id.in_(ids))
+    if used := set(connection.execute(statement).scalars()):
+        found.rivals += [arrival for arrival in found.waiting if str(arrival.event.id) in used]
+        found.waiting = [arrival for arrival in found.waiting if str(arrival.event.id) not in used]
 
 
 def _rows(recorded: Sequence[Arrival], first_position: int, recorded_at: datetime) -> list[dict[str, object]]:

@@ -13,7 +13,7 @@ Key = tuple[int, int]
 class Plan:
     """What becomes of a batch. `waiting` are new in the table of waiting events, `settled` leave it.
 
-    `rivals` can never be recorded: another event, by its id, has their book and version.
+    `rivals` can never be recorded: another event has their book and version, or their id.
     """
 
     recorded: list[Arrival] = field(default_factory=list)

@@ -109,6 +109,20 @@ def test_an_event_with_the_id_of_another_is_dead_lettered_and_stops_nothing(
     assert [position for position, _, _ in recorded()] == [1, 2, 3]
 
 
+def test_an_event_with_a_used_id_waits_for_nothing_and_costs_no_event_of_its_book(
+    consumer: Consumer, publisher: Publisher, recorded: Recorded
+) -> None:
+    used = make_event(2, 1)
+    false = make_event(1, 3, id=str(understand(used).event.id))
+    publisher.publish(used, make_event(1, 1))
+    eventually(lambda: recorded() == [(1, 2, 1), (2, 1, 1)])
+    publisher.publish(false)
+    eventually(lambda: publisher.count("bookstore.reader.dead") == 1)
+    publisher.publish(make_event(1, 2), make_event(1, 3))
+    eventually(lambda: recorded()[2:] == [(3, 1, 2), (4, 1, 3)])
+    assert publisher.count("bookstore.reader.dead") == 1
+
+
 def test_an_event_whose_version_another_one_has_is_dead_lettered_and_no_repeat(
     consumer: Consumer, publisher: Publisher, recorded: Recorded, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,7 +135,7 @@ def test_an_event_whose_version_another_one_has_is_dead_lettered_and_no_repeat(
     publisher.publish(make_event(1, 2))
     eventually(lambda: [found[1:] for found in recorded()] == [(1, 1), (2, 1), (2, 2), (1, 2), (1, 3)])
     reasons = {vars(each)["reason"] for each in caplog.records if each.getMessage() == "event dead-lettered"}
-    assert reasons == {"another event has this version of its book"}
+    assert reasons == {"another event has this version of its book, or its id"}
     eventually(lambda: publisher.count("bookstore.reader.dead") == 2)
 
 
