@@ -159,8 +159,11 @@ class DeniedTokens:
 
     async def _new_names(self) -> list[str]:
         """Found by the time of their statement, looked back at for longer than any commit takes."""
-        since = func.utc_timestamp(6) - text(f"INTERVAL {_OVERLAP_SECONDS} SECOND")
-        return await self._ask(select(_COLUMNS.name).where(_COLUMNS.denied_at > since))
+        now = func.utc_timestamp(6)
+        since = now - text(f"INTERVAL {_OVERLAP_SECONDS} SECOND")
+        return await self._ask(
+            select(_COLUMNS.name).where(_COLUMNS.denied_at > since, _COLUMNS.expires_at > now)
+        )
 
     async def _ask(self, statement: Select[Any]) -> list[str]:
         async with self._database.read() as connection:
