@@ -182,6 +182,9 @@ class ApiClientSettings(Settings):
         for name in ("jwks_url", "api_url"):
             url: AnyHttpUrl | None = getattr(self, name, None)
             if url is not None:
+                if url.username or url.password:
+                    # It would be told to whoever reads the log, and to nobody who asks for it.
+                    raise StartError(f"{name.upper()} must have no user name and no password in it.")
                 self.api_client_tls.require(name.upper(), encrypted=url.scheme == "https", scheme="https")
         return self
 

@@ -158,6 +158,13 @@ def test_files_for_an_address_that_means_plaintext_are_refused(
         read(prefix, {variable: plain}, CA=of_server.ca)
 
 
+@pytest.mark.parametrize("variable", ["JWKS_URL", "API_URL"])
+def test_a_password_in_an_address_that_is_logged_is_refused_and_not_told(variable: str, read: Read) -> None:
+    with pytest.raises(StartError, match=f"^{variable} must have no user name") as refused:
+        read("API_CLIENT_TLS", {variable: "https://ada:planted@127.0.0.1:1/jwks.json"})
+    assert "planted" not in str(refused.value)
+
+
 def shown(context: ssl.SSLContext, authority: Authority) -> str:
     """The certificate that a client is shown, in PEM; the handshake is done in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
