@@ -358,6 +358,7 @@ async def test_a_single_token_is_denied_for_an_hour_beyond_its_own_time_and_a_lo
     await database.close()
 
 
+@pytest.mark.anyio
 async def test_the_list_is_read_in_pages_and_what_is_new_also_while_they_cannot_be_read(
     api: Api, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
