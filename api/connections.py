@@ -5,6 +5,7 @@ connections.
 """
 
 import asyncio
+import logging
 import re
 import resource
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,8 +19,9 @@ from api.cut_short import SO_FAR
 from api.http1 import Http1Parser
 from api.metrics import Refusals
 from api.problems import BAD_REQUEST, HEAD_TOO_LARGE, OVERLOADED, TOO_SLOW, Kind, answer
-from api.reading_pace import ReadingPace
+from api.reading_pace import GoneError, ReadingPace
 
+_LOG = logging.getLogger(__name__)
 HEAD_SECONDS = 10.0
 SILENT_SECONDS = 30.0
 # So far behind the slowest pace, a reader makes room for others.
@@ -73,7 +75,11 @@ class Doorkeeper:
     def look_after(self, connections: Iterable[Any], now: float) -> None:
         """End what has kept us waiting for too long; `now` is the loop's time. To be called every second."""
         for connection in list(connections):
-            connection.look_after(now)
+            try:
+                connection.look_after(now)
+            except Exception:  # noqa: BLE001  whatever one of them does, all others are served on
+                _LOG.exception("connection not looked after")
+                connection.give_way()
 
 
 class Connection(Protocol):
@@ -210,7 +216,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Wait for the next request."""
         super().on_response_complete()
         # One that is closing, too, until the other side has read all and ended TLS.
-        if not self.pipeline and self in self.connections:
+        if (self._in_work() is None or self._in_body) and self in self.connections:
             self._doorkeeper.waiting[self] = None
 
     def resume_writing(self) -> None:
@@ -252,7 +258,7 @@ class GuardedProtocol(HttpToolsProtocol):
         try:
             self._pace = self._pace or ReadingPace(self.transport.get_extra_info("socket"), now)
             lag = self._pace.lag_seconds(now)
-        except OSError:  # it has gone, of which the loop is yet to tell
+        except GoneError:  # of which the loop is yet to tell
             return
         if lag >= SILENT_SECONDS:
             self.transport.abort()

@@ -8,6 +8,10 @@ _INFO_BYTES = 128
 _ACKNOWLEDGED = struct.Struct("@120xQ")
 
 
+class GoneError(Exception):
+    """The connection has ended."""
+
+
 class ReadingPace:
     """How far a client is behind the slowest that may read what it is sent.
 
@@ -15,7 +19,8 @@ class ReadingPace:
     free, which a slow client takes minutes for.
     """
 
-    def __init__(self, connection: socket.socket, now: float) -> None:
+    def __init__(self, connection: socket.socket | None, now: float) -> None:
+        """Begin now; without a `connection` it has gone, as TLS tells of one that has. GoneError then."""
         self._connection = connection
         self._looked_at = now
         self._lag_seconds = 0.0
@@ -24,7 +29,7 @@ class ReadingPace:
     def lag_seconds(self, now: float) -> float:
         """It grows by a second in each in which nothing is read; `now` is never less than the last time.
 
-        OSError when the connection has gone.
+        GoneError when the connection has ended.
         """
         taken = self._acknowledged()
         ahead = (taken - self._taken) / SLOWEST
@@ -33,6 +38,12 @@ class ReadingPace:
         return self._lag_seconds
 
     def _acknowledged(self) -> int:
-        info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        # Before TLS is told that a connection is lost, there is none, or one without a descriptor.
+        if self._connection is None or self._connection.fileno() < 0:
+            raise GoneError
+        try:
+            info = self._connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+        except OSError:
+            raise GoneError from None
         (found,) = _ACKNOWLEDGED.unpack(info)
         return int(found)

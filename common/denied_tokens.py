@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
-from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from common.tables import DeniedTokenRow
 from common.tokens import Principal
 
 KEPT = timedelta(hours=25)
-"""How long a name is denied: longer than any access token is good for, by any of the services' clocks."""
+"""How long a login or a key is denied: longer than any access token is good for, by any service's clock."""
 ADMITTED = timedelta(hours=24, minutes=30)
 """How long after their token was issued anybody stays admitted.
 
@@ -103,14 +102,15 @@ class DeniedTokens:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._names: frozenset[str] = frozenset()
-        self._all_read_at = self._all_tried_at = float("-inf")
+        self._is_read = False
+        self._all_tried_at = float("-inf")
         self._admissions: set[Admission] = set()
         # Of two that read, one that began before would forget what the other has found.
         self._reading = asyncio.Lock()
 
     def check(self, principal: Principal) -> None:
         """Raise UnauthenticatedError for who is denied, DatabaseUnavailableError until there is an answer."""
-        if self._all_read_at == float("-inf"):
+        if not self._is_read:
             raise DatabaseUnavailableError("Which tokens are denied cannot be asked yet; try again.")
         if not self._names.isdisjoint(principal.names):
             raise UnauthenticatedError(DENIED)
@@ -128,11 +128,10 @@ class DeniedTokens:
     async def read(self) -> None:
         """Look now; the first time at all there is. Raises as `Database.read` does."""
         async with self._reading:
-            if self._all_read_at == float("-inf"):
-                await self._read_all()
+            if self._is_read:
+                self._learn(await self._new_names())
             else:
-                new = await self._new_names()
-                self._know(self._names if self._names.issuperset(new) else self._names.union(new))
+                await self._read_all()
 
     async def read_all(self) -> None:
         """Look now at all there is, and forget what is over. Raises likewise; what is known stays known."""
@@ -140,22 +139,24 @@ class DeniedTokens:
             await self._read_all()
 
     async def _read_all(self) -> None:
-        self._all_tried_at = began = time.monotonic()
         names, page = set[str](), [""]
-        while page:
-            statement = (
-                select(_COLUMNS.name)
-                .where(_COLUMNS.expires_at > func.utc_timestamp(6), _COLUMNS.name > page[-1])
-                .order_by(_COLUMNS.name)
-                .limit(_PAGE)
-            )
-            page = await self._ask(statement)
-            names.update(page)
-            if time.monotonic() - began > _OVERLAP_SECONDS / 2:
-                # What was denied meanwhile, before the name where this has come to, would be found by nobody.
-                raise DatabaseUnavailableError("Which tokens are denied takes too long to read.")
-        self._know(names.union(await self._new_names()))
-        self._all_read_at = began
+        try:
+            while page:
+                statement = (
+                    select(_COLUMNS.name)
+                    .where(_COLUMNS.expires_at > func.utc_timestamp(6), _COLUMNS.name > page[-1])
+                    .order_by(_COLUMNS.name)
+                    .limit(_PAGE)
+                )
+                page = await self._ask(statement)
+                # What is denied meanwhile may come before the name that this has come to, and cannot wait.
+                new = await self._new_names()
+                names.update(page, new)
+                self._learn(new)
+        finally:
+            self._all_tried_at = time.monotonic()
+        self._names, self._is_read = frozenset(names), True
+        self._end_the_denied()
 
     async def _new_names(self) -> list[str]:
         """Found by the time of their statement, looked back at for longer than any commit takes."""
@@ -169,8 +170,12 @@ class DeniedTokens:
         async with self._database.read() as connection:
             return list((await connection.execute(statement)).scalars())
 
-    def _know(self, names: AbstractSet[str]) -> None:
-        self._names = frozenset(names)
+    def _learn(self, names: list[str]) -> None:
+        if not self._names.issuperset(names):
+            self._names = self._names.union(names)
+        self._end_the_denied()
+
+    def _end_the_denied(self) -> None:
         for admission in self._admissions:
             is_over = time.time() >= admission.over_at
             if not admission.is_denied and (is_over or not self._names.isdisjoint(admission.names)):

@@ -71,7 +71,7 @@ class CallInterceptor(aio.ServerInterceptor):
                     ):
                         async for response in stream(request, context):
                             # Not given to gRPC to write: it is here that whoever does not read is waited for.
-                            await context.write(response)
+                            await _write(context, response)
 
             return grpc.stream_stream_rpc_method_handler(guarded_stream, None, handler.response_serializer)
         unary = handler.unary_unary
@@ -105,6 +105,14 @@ class CallInterceptor(aio.ServerInterceptor):
             _LOG.error("call failed", extra={"method": method}, exc_info=error)
         answer: grpc.Status = rpc_status.to_status(status)
         return answer
+
+
+async def _write(context: Context, response: Any) -> None:  # noqa: ANN401  any call's message
+    try:
+        await context.write(response)
+    except aio.BaseError:
+        # Its client has gone, or the server has stopped; gRPC cancels the call a moment later.
+        raise asyncio.CancelledError from None
 
 
 def _refusing(status: grpc.Status) -> Handler:

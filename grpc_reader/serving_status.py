@@ -37,9 +37,11 @@ class ServingStatus(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # ge
     ) -> AsyncIterator[HealthCheckResponse]:
         """The status and each change of it; SERVICE_UNKNOWN for a name that there is not. It never ends."""
         if request.service in self._names:
-            yield HealthCheckResponse(status=self._status)
-            if not self._stopped.is_set():
-                await self._stopped.wait()
+            told = self._status
+            yield HealthCheckResponse(status=told)
+            await self._stopped.wait()
+            # It may have stopped while that was on its way to the watcher.
+            if told != self._status:
                 yield HealthCheckResponse(status=self._status)
         else:
             yield HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOWN)

@@ -444,8 +444,9 @@ def test_half_sent_heads_make_room_for_whole_ones(few: Api, connect: Callable[..
     assert 'api_refused_total{reason="connections"}' in refused
 
 
+@pytest.mark.parametrize("before", [b"", HEAD + b"\r\n"], ids=["first", "behind another"])
 def test_when_all_connections_are_at_work_a_new_one_is_told_so(
-    few: Api, connect: Callable[..., socket.socket]
+    few: Api, connect: Callable[..., socket.socket], before: bytes
 ) -> None:
     token = few.login()["access_token"]
     engine = thread_engine(few.settings)
@@ -458,7 +459,8 @@ def test_when_all_connections_are_at_work_a_new_one_is_told_so(
         for connection in at_work:
             # Each waits for the lock, for a second.
             connection.sendall(
-                f"DELETE {book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+                before
+                + f"DELETE {book} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
             )
 
         def refusal() -> bytes:

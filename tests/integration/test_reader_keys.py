@@ -14,7 +14,7 @@ from grpc_reader.keys import RemoteKeys
 from tests.fixtures.reader import Keys, new_key
 
 pytestmark = pytest.mark.anyio
-TIMEOUT_SECONDS = 0.5
+TIMEOUT_SECONDS = 1.0
 
 
 @pytest.fixture(autouse=True)
@@ -60,12 +60,12 @@ async def test_while_the_api_is_frozen_nobody_waits_behind_another_for_keys_that
     begun = time.monotonic()
     await asyncio.gather(*callers)
     waited = time.monotonic() - begun
-    assert TIMEOUT_SECONDS - 0.1 < waited < 2 * TIMEOUT_SECONDS, "all wait for one download"
+    assert TIMEOUT_SECONDS - 0.1 < waited < 3 * TIMEOUT_SECONDS, "all wait for one download"
     for _ in range(20):
         begun = time.monotonic()
         await authentication.check(metadata(keys.token()))
-        assert time.monotonic() - begun < TIMEOUT_SECONDS / 2
-        await asyncio.sleep(0.05)
+        assert time.monotonic() - begun < TIMEOUT_SECONDS - 0.1
+        await asyncio.sleep(0.1)
     assert keys.downloads > 2, "they are asked for again and again"
     keys.answers.set()
     newer = new_key()
@@ -84,7 +84,7 @@ async def test_a_token_of_an_unknown_key_waits_for_a_frozen_api_no_longer_than_f
     callers = [authentication.check(metadata(keys.token())) for _ in range(5)]
     found = await asyncio.gather(*callers, return_exceptions=True)
     assert {type(error) for error in found} == {KeysUnavailableError}
-    assert time.monotonic() - begun < 2 * TIMEOUT_SECONDS
+    assert time.monotonic() - begun < 3 * TIMEOUT_SECONDS
     assert keys.downloads == 1
 
 

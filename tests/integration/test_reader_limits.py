@@ -127,6 +127,22 @@ def test_a_stream_that_nobody_reads_gives_its_place_back_when_its_token_is_denie
         eventually(lambda: is_heard(watch(reader)), within=5)
 
 
+def test_who_hangs_up_while_something_is_written_to_them_is_no_fault_of_ours(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = start(grpc_max_watchers=1)
+    unread_stream(reader.port, WATCH_EVENTS, reader.metadata[0]).close()
+
+    def ended() -> dict[str, float]:
+        samples = next(iter(reader.metrics.calls.collect())).samples
+        return {each.labels["code"]: each.value for each in samples if each.name.endswith("_total")}
+
+    eventually(ended)
+    assert ended() == {"CANCELLED": 1}
+    assert not caplog.records
+    assert is_heard(watch(reader))
+
+
 def is_heard(stream: Any) -> bool:  # noqa: ANN401  as above
     """Whether anything comes, and no refusal."""
     try:

@@ -91,11 +91,11 @@ def test_who_reads_more_slowly_than_the_slowest_that_may_is_cut_off_and_nobody_e
     protocols: dict[int, GuardedProtocol],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("api.connections.SILENT_SECONDS", 1.0)
     monkeypatch.setattr("api.reading_pace.SLOWEST", SLOWEST)
+    connections = [ask(*[SCRIPT] * 5) for _ in range(2)]
+    monkeypatch.setattr("api.connections.SILENT_SECONDS", 3.0)
     with ThreadPoolExecutor() as pool:
-        connections = [ask(*[SCRIPT] * 5) for _ in range(2)]
-        list(pool.map(reads, connections, (2 * SLOWEST, SLOWEST // 2)))
+        list(pool.map(partial(reads, seconds=10), connections, (3 * SLOWEST, SLOWEST // 4)))
     slow, trickling = (protocols[connection.getsockname()[1]].transport for connection in connections)
     assert not slow.is_closing()
     assert trickling.is_closing()

@@ -1,8 +1,11 @@
 """What a connection to the API may cost before, and while, both sides agree on TLS, and when they part."""
 
+import contextlib
 import resource
 import socket
 import ssl
+import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -12,6 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from api.connections import GuardedProtocol
 from api.settings import ApiSettings
 from common.database import thread_engine
 from common.tls import ClientTls
@@ -242,3 +246,44 @@ def test_handshakes_do_not_keep_a_process_from_ending(
     api.ends(15, within=3)
     assert "ERROR" not in api.log
     assert all(each.recv(65_536) == b"" for each in held)
+
+
+@pytest.mark.parametrize("has_to_wait", [False, True], ids=["idle", "not reading"])
+@pytest.mark.parametrize("says_so", [False, True], ids=["reset", "end of TLS"])
+def test_a_look_at_a_connection_that_has_just_been_lost_harms_nobody(
+    serve: Callable[..., Api],
+    clients: Clients,
+    protocols: dict[int, GuardedProtocol],
+    *,
+    has_to_wait: bool,
+    says_so: bool,
+) -> None:
+    """TLS has no socket any more before it tells us that: here we look in each turn of the loop."""
+    port, found, ended = port_of(serve()), list[Exception](), threading.Event()
+    client = clients.encrypt(clients.connect(port))
+    client.sendall(HEAD + b"\r\n")
+    assert ALIVE in answered(client)
+    server = protocols[client.getsockname()[1]]
+    loop = server.loop
+
+    def look() -> None:
+        try:
+            server.look_after(loop.time())
+        except Exception as error:  # noqa: BLE001  none may come
+            found.append(error)
+        if server in server.connections:
+            loop.call_soon(look)
+        else:
+            ended.set()
+
+    if has_to_wait:
+        loop.call_soon_threadsafe(server.flow.pause_writing)
+    loop.call_soon_threadsafe(look)
+    time.sleep(0.2)
+    if says_so:
+        with contextlib.suppress(OSError):
+            client.unwrap()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    assert ended.wait(10)
+    assert found == []
