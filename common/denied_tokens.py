@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -35,17 +35,22 @@ Item = TypeVar("Item")
 
 
 class Admission:
-    """Somebody who was let in for longer than one answer; `is_denied` from the moment that it is known."""
+    """Somebody who was let in for longer than one answer; `is_denied` from the moment that it is known.
+
+    `on_denied` is called then.
+    """
 
     def __init__(self, principal: Principal) -> None:
         self.names = principal.names
         self.over_at = principal.issued_at + ADMITTED.total_seconds()
         self.is_denied = False
+        self.on_denied: Callable[[], object] = lambda: None
         self._waiting: asyncio.Task[Any] | None = None
 
     def deny(self) -> None:
         """From now on they are out, also where they wait for something that may never come."""
         self.is_denied = True
+        self.on_denied()
         if self._waiting is not None:
             self._waiting.cancel()
 
@@ -54,28 +59,11 @@ class Admission:
         if self.is_denied:
             raise UnauthenticatedError(DENIED)
 
-    @contextmanager
-    def binding(self) -> Iterator[None]:
-        """UnauthenticatedError from wherever the block waits, once they are denied.
-
-        For what may be cut off anywhere; `while_admitted` never interrupts what is done with an item.
-        """
-        self.check()
-        self._waiting = task = asyncio.current_task()
-        try:
-            yield
-        except asyncio.CancelledError:
-            if task is None or not self.is_denied:
-                raise
-            task.uncancel()
-            raise UnauthenticatedError(DENIED) from None
-        finally:
-            self._waiting = None
-
     async def while_admitted(self, items: AsyncIterable[Item]) -> AsyncIterator[Item]:
         """Give them on until the end, or until UnauthenticatedError, be it while none comes."""
         iterator = aiter(items)
         while True:
+            self.check()
             self._waiting = asyncio.current_task()
             try:
                 item = await anext(iterator)

@@ -1,7 +1,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -64,13 +64,11 @@ class CallInterceptor(aio.ServerInterceptor):
             async def guarded_stream(_: object, context: Context) -> None:
                 async with self._guard(method, context):
                     request = await one_message(context, parse)
-                    with (
-                        self._stream_room.passage(),
-                        self._authentication.admitted(principal) as admission,
-                        admission.binding(),
-                    ):
-                        async for response in stream(request, context):
-                            # Not given to gRPC to write: it is here that whoever does not read is waited for.
+                    with ExitStack() as place, self._authentication.admitted(principal) as admission:
+                        place.enter_context(self._stream_room.passage())
+                        # Also while an answer waits to be read, which may be for ever.
+                        admission.on_denied = place.close
+                        async for response in admission.while_admitted(stream(request, context)):
                             await _write(context, response)
 
             return grpc.stream_stream_rpc_method_handler(guarded_stream, None, handler.response_serializer)
@@ -89,7 +87,7 @@ class CallInterceptor(aio.ServerInterceptor):
         # A call is counted before its answer goes out: whoever has that may look at the figures.
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             self._calls.labels(method, StatusCode.CANCELLED.name).inc()
             raise
         except Exception as error:  # noqa: BLE001  the outermost edge of a call
@@ -111,7 +109,7 @@ async def _write(context: Context, response: Any) -> None:  # noqa: ANN401  any 
     try:
         await context.write(response)
     except aio.BaseError:
-        # Its client has gone, or the server has stopped; gRPC cancels the call a moment later.
+        # Its client has gone, or the server has stopped: gRPC would write a traceback to the log for each.
         raise asyncio.CancelledError from None
 
 

@@ -1,7 +1,7 @@
 """What clients may ask for at once: each limit, what is said beyond it, and what others still have."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import grpc
@@ -16,11 +16,18 @@ from common.settings import CacheSettings, DatabaseSettings
 from grpc_reader.limits import GrpcLimits
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fixtures.endless import endless
-from tests.fixtures.frames import WATCH_EVENTS, unread_stream
+from tests.fixtures.frames import INITIAL_WINDOW_SIZE, WATCH_EVENTS, setting, unread_stream
 from tests.fixtures.reader import Keys, RunningReader
 from tests.waiting import eventually
 
 Start = Callable[..., RunningReader]
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    """What is closed when the readers have stopped."""
+    with ExitStack() as found:
+        yield found
 
 
 @pytest.fixture
@@ -116,15 +123,21 @@ def test_watchers_above_the_limit_are_refused_until_one_has_left(start: Start) -
 
 
 def test_a_stream_that_nobody_reads_gives_its_place_back_when_its_token_is_denied(
-    start: Start, keys: Keys, reader_engine: Engine
+    opened: ExitStack, start: Start, keys: Keys, reader_engine: Engine, caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = start(grpc_max_watchers=1)
     token = keys.token(jti="stolen")
-    with closing(unread_stream(reader.port, WATCH_EVENTS, ("authorization", f"Bearer {token}"))):
-        assert is_refused(watch(reader), "1 streams are under way")
-        with reader_engine.begin() as connection:
-            deny(connection, ["stolen"])
-        eventually(lambda: is_heard(watch(reader)), within=5)
+    stolen = unread_stream(reader.port, WATCH_EVENTS, ("authorization", f"Bearer {token}"))
+    opened.callback(stolen.close)
+    assert is_refused(watch(reader), "1 streams are under way")
+    with reader_engine.begin() as connection:
+        deny(connection, ["stolen"])
+    eventually(lambda: is_heard(watch(reader)), within=5)
+    end = b"log in again"
+    assert end in stolen.send(setting(INITIAL_WINDOW_SIZE, 65_535)).received(5, end), (
+        "at once, when it reads on"
+    )
+    assert not caplog.records
 
 
 def test_who_hangs_up_while_something_is_written_to_them_is_no_fault_of_ours(
