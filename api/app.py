@@ -48,6 +48,7 @@ _LOOKUPS_AT_ONCE = 2
 _IMPORTS_AT_ONCE = 8
 _IMPORTS_OF_ONE_USER = 4
 _WAITING = 32
+_WATCHING_CONNECTIONS = 2
 
 
 def create_app(settings: ApiSettings) -> FastAPI:
@@ -74,10 +75,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
             read_timeout=WORK_SECONDS,
             impatient=True,
         )
-        database = Database(settings)
-        denied = DeniedTokens(database)
+        # Who is denied, and whether the database answers, is seen however many calls wait for a connection.
+        database, watched = Database(settings), Database(settings, pool_size=_WATCHING_CONNECTIONS)
+        denied = DeniedTokens(watched)
         services = Services(
             database=database,
+            watched=watched,
             cache=BookCache(settings),
             doorbell=Doorbell(settings),
             denied=denied,
@@ -112,6 +115,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             services.doorbell.close()
             await services.cache.close()
             await services.database.close()
+            await watched.close()
             engine.dispose()
 
     app = _described(lifespan)
@@ -180,7 +184,7 @@ def _checks(app: FastAPI) -> dict[str, Check]:
     """Only the database is required: without the cache reads cost more, without the broker events wait."""
 
     async def database() -> None:
-        async with app.state.services.database.read() as connection:
+        async with app.state.services.watched.read() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def broker() -> None:

@@ -20,10 +20,12 @@ class Services:
     """What the calls of the API work with; built once, by the application's lifespan.
 
     `exports` has a place for each that may be under way, `imports` some for each user. `if_match_required`: a
-    change of a book must say which version it means.
+    change of a book must say which version it means. `watched` is the database, over
+    connections that no call takes.
     """
 
     database: Database
+    watched: Database
     cache: BookCache
     doorbell: Doorbell
     denied: DeniedTokens

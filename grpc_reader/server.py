@@ -39,6 +39,8 @@ from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 _SERVICES = tuple(service.full_name for file in (BOOKS, EVENTS) for service in file.services_by_name.values())
 # Longer than a query may take (common/database.py), so that calls that have begun are answered.
 _GRACE_SECONDS = 4.0
+# Four read the past for watchers; the others ask one at a time.
+_WATCHING_CONNECTIONS = 8
 _BATCH_SECONDS = 6.0
 # The consumer's statements: a database that is silent for longer is treated as gone.
 _STATEMENT_SECONDS = 6
@@ -96,21 +98,23 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
         signal.signal(number, ask_to_stop)
     metrics = ReaderMetrics()
     database, cache = Database(settings), BookCache(settings)
-    follower = Follower(database)
+    # What is new, who is denied and whether the database answers is seen however many calls wait for it.
+    watched = Database(settings, pool_size=_WATCHING_CONNECTIONS)
+    follower = Follower(watched)
 
     def wake_follower() -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended before the consumer
             loop.call_soon_threadsafe(follower.wake)
 
     consumer = Consumer(settings, settings, engine, metrics, wake_follower)
-    denied = DeniedTokens(database)
+    denied = DeniedTokens(watched)
     with contextlib.suppress(BookstoreError):  # tried again each second
         await denied.read()
     keys = RemoteKeys(str(settings.jwks_url), settings.api_client_tls.context())
     server = grpc_server(database, cache, follower, Authentication(keys, denied), metrics, limits=settings)
     health = add_health(server, reflect=settings.grpc_reflection)
-    gaps = Gaps(database, consumer, metrics)
-    http = HealthServer(database, cache, consumer, gaps, metrics)
+    gaps = Gaps(watched, consumer, metrics)
+    http = HealthServer(watched, cache, consumer, gaps, metrics)
     http_socket = listen(settings.bind_host, settings.reader_health_port)
     port = bind(server, settings.bind_host, settings.grpc_port, server_credentials(settings.grpc_tls))
     await server.start()
@@ -141,6 +145,7 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     http.should_exit = True
     await asyncio.gather(*tasks)
     await database.close()
+    await watched.close()
     await cache.close()
 
 

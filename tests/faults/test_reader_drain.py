@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Engine
 
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
-from tests.fixtures.endless import slow
+from tests.fixtures.endless import endless, slow
 from tests.fixtures.frames import WATCH_HEALTH, unread_stream
 from tests.fixtures.reader import Keys, Publisher, make_event
 from tests.fixtures.system_services import GRACE_SECONDS, Service, Starter
@@ -104,6 +104,30 @@ async def test_a_reader_that_ends_says_so_ends_streams_and_finishes_what_it_has_
         assert "watch again from the last position seen" in (ended.details() or "")
         await asyncio.to_thread(service.ends, within=GRACE_SECONDS)
         await asyncio.gather(*watchers, return_exceptions=True)
+
+
+@pytest.mark.anyio
+async def test_what_watches_the_database_waits_behind_no_call(
+    start_reader: Callable[[], Service],
+    publisher: Publisher,
+    metadata: Metadata,
+    add_books: Callable[..., None],
+    reader_engine: Engine,
+) -> None:
+    service = await asyncio.to_thread(start_reader)
+    add_books((1, "Dune", "Frank Herbert"))
+    async with connected(service) as channel:
+        events, books = events_pb2_grpc.EventServiceStub(channel), books_pb2_grpc.BookServiceStub(channel)  # type: ignore[no-untyped-call]
+        stream = events.WatchDeliveredEvents(events_pb2.WatchDeliveredEventsRequest(), metadata=metadata)
+        with endless(reader_engine, "book") as running:
+            calls = [books.ListBooks(books_pb2.ListBooksRequest(), metadata=metadata) for _ in range(40)]
+            await in_time(lambda: running() == 16, 2)
+            publisher.publish(make_event(1, 1))
+            assert (await asyncio.wait_for(stream.read(), 1)).event.position == 1
+            assert running(), "they wait still"
+            for call in calls:
+                call.cancel()
+        stream.cancel()
 
 
 def test_who_does_not_read_its_health_keeps_it_from_nobody_and_the_reader_from_no_end(

@@ -5,6 +5,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from threading import Event, Thread
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from common.database import thread_engine
 from devstack.servers import free_port
 from devstack.stack import Stack
 from tests.fixtures.api import Api, served
+from tests.fixtures.endless import endless
 from tests.fixtures.wire import wire_to
 from tests.waiting import eventually
 
@@ -201,6 +203,18 @@ def test_a_network_of_ipv6_is_one_address(limited: Callable[..., Api]) -> None:
     found = limited(rate_limit_address=2, trusted_proxies="127.0.0.1")
     assert statuses_by_address(found, ["2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"]) == [401, 401, 429]
     assert statuses_by_address(found, ["2001:db8:0:1::1", "2001:db8:0:2::1", "2001:db8:0:3::1"]) == [401] * 3
+
+
+def test_what_watches_the_database_waits_behind_no_call(limited: Callable[..., Api], token: str) -> None:
+    found = limited()
+    engine = thread_engine(found.settings)
+    with endless(engine, "book") as running, ThreadPoolExecutor(40) as pool, found.client(token) as client:
+        answers = [pool.submit(client.get, f"/v1/books/{number}") for number in range(1, 41)]
+        eventually(lambda: running() == 16, within=2)
+        checks = httpx.get(f"{found.url}/readyz", timeout=10).json()["checks"]
+        assert {answer.result().status_code for answer in answers} == {503}
+    assert checks["database"] == {"status": "up"}
+    engine.dispose()
 
 
 def test_calls_beyond_those_in_work_are_refused_at_once_and_health_is_not(
