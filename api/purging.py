@@ -32,31 +32,42 @@ _LOG = logging.getLogger(__name__)
 
 
 async def purge(database: Database, now: datetime) -> dict[str, int]:
-    """Remove what is over at that time, few rows in each transaction; how many they were, by table."""
+    """Remove what is over at that time, few rows in each transaction; how many they were, by table.
+
+    What cannot be removed now stays for the next time, and is logged.
+    """
     removed = {}
     for kind, column, age in _OVER:
         table = kind.__table__  # type: ignore[attr-defined]  # SQLModel does not declare it
-        removed[table.name] = await _purge(database, kind, table.c[column] <= now - age)
+        try:
+            removed[table.name] = await _purge(database, kind, table.c[column] <= now - age)
+        except (BookstoreError, SQLAlchemyError) as error:
+            # The other tables must not grow because of this one.
+            _LOG.warning("rows not purged", extra={"table": table.name, "error": str(error)})
     return {name: rows for name, rows in removed.items() if rows}
 
 
 async def _purge(database: Database, table: type[SQLModel], over: ColumnElement[bool]) -> int:
-    removed = 0
-    step = delete(table).where(over).with_dialect_options(mysql_limit=PURGED_AT_ONCE)
+    removed, at_once = 0, PURGED_AT_ONCE
     while True:
-        async with database.begin() as transaction:
-            result = cast("CursorResult[Any]", await transaction.execute(step))
+        step = delete(table).where(over).with_dialect_options(mysql_limit=at_once)
+        try:
+            async with database.begin() as transaction:
+                result = cast("CursorResult[Any]", await transaction.execute(step))
+        except BookstoreError:
+            # Large rows may be too much for the time that a transaction has.
+            if at_once == 1:
+                raise
+            at_once = max(1, at_once // 25)
+            continue
         removed += result.rowcount
-        if result.rowcount < PURGED_AT_ONCE:
+        if result.rowcount < at_once:
             return removed
 
 
 async def keep_purging(database: Database) -> None:
-    """Purge each minute, until cancelled; an error of the database is no matter."""
+    """Purge each minute, until cancelled."""
     while True:
         await asyncio.sleep(_PURGE_SECONDS)
-        try:
-            if removed := await purge(database, datetime.now(UTC)):
-                _LOG.info("rows purged", extra={"rows": removed})
-        except (BookstoreError, SQLAlchemyError) as error:
-            _LOG.warning("rows not purged", extra={"error": str(error)})
+        if removed := await purge(database, datetime.now(UTC)):
+            _LOG.info("rows purged", extra={"rows": removed})

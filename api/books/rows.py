@@ -15,7 +15,7 @@ from common.books import NewBook
 LINE_MAX_BYTES = 64 * 1024
 BOM = b"\xef\xbb\xbf"
 _FAULTS_SHOWN = 5
-_NAME_SHOWN = 100
+_NAME_SHOWN = 40
 _TURN_SECONDS = 0.005
 
 

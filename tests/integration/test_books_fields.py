@@ -176,6 +176,10 @@ def test_a_body_that_is_no_object_is_refused(ledger: Ledger, send: Send, method:
         (b'{"title": NaN}', "is not JSON that can be read"),
         (b'{"title": -Infinity}', "is not JSON that can be read"),
         (b'{"title": "Dune", "title": "Emma"}', "has a member twice"),
+        (
+            b"{" + b",".join(b'"%d":1' % n for n in range(101)) + b"}",
+            "has an object of more than 100 members",
+        ),
         (b'{"title": "Dune", "\\u0074itle": "Dune"}', "has a member twice"),
         (b'{"title": {"a": 1, "a": 1}}', "has a member twice"),
     ],

@@ -10,11 +10,12 @@ from uuid import uuid4
 import httpx
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, insert, make_url, text
 
 from api import purging
 from api.settings import ApiSettings
 from common.database import Database, thread_engine
+from common.tables import DeniedTokenRow
 from tests.fixtures.api import Api, served
 from tests.fixtures.ledger import Ledger
 from tests.fixtures.wire import Wire, wire_to
@@ -281,6 +282,42 @@ def test_purging_goes_on_after_an_error_of_the_database(
             old = text("SELECT COUNT(*) FROM idempotency_key WHERE request_key = 'old'")
             eventually(lambda: connection.execute(old).scalar_one() == 0, because="it is purged")
     engine.dispose()
+
+
+@pytest.mark.anyio
+async def test_a_table_that_cannot_be_purged_keeps_no_other_from_it(api: Api) -> None:
+    engine, database = thread_engine(api.settings), Database(api.settings)
+    over = datetime.now(UTC) - timedelta(minutes=1)
+    with engine.begin() as connection:
+        connection.execute(insert(DeniedTokenRow).values(name="over", denied_at=over, expires_at=over))
+        connection.execute(text("RENAME TABLE idempotency_key TO elsewhere"))
+    try:
+        assert (await purging.purge(database, datetime.now(UTC)))["denied_token"] >= 1
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("RENAME TABLE elsewhere TO idempotency_key"))
+        engine.dispose()
+        await database.close()
+
+
+@pytest.mark.anyio
+async def test_what_is_too_much_for_one_step_is_removed_in_smaller_ones(
+    api: Api, admin: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("common.database.WORK_SECONDS", 1)
+    over = datetime.now(UTC) - timedelta(minutes=1)
+    rows = [{"name": f"slow {number}", "denied_at": over, "expires_at": over} for number in range(60)]
+    with admin.connect() as connection:
+        connection.execute(insert(DeniedTokenRow), rows)
+        connection.exec_driver_sql(
+            "CREATE TRIGGER slowly BEFORE DELETE ON denied_token FOR EACH ROW SET @waited = SLEEP(0.03)"
+        )
+        database = Database(api.settings)
+        try:
+            assert (await purging.purge(database, datetime.now(UTC)))["denied_token"] >= len(rows)
+        finally:
+            connection.exec_driver_sql("DROP TRIGGER slowly")
+            await database.close()
 
 
 @pytest.mark.anyio

@@ -90,10 +90,10 @@ def test_bad_row_is_reported_and_stops_no_other(line: bytes, reason: str) -> Non
     assert rows[1].reason.startswith(reason)
 
 
-def test_a_row_with_thousands_of_faults_tells_of_a_few() -> None:
-    [row] = read(json.dumps({f"{number:050}": 0 for number in range(1000)}).encode())
+def test_a_row_with_many_faults_tells_of_a_few() -> None:
+    [row] = read(json.dumps({f"{number:050}": 0 for number in range(90)}).encode())
     assert len(row.reason) < 1000
-    assert row.reason.endswith("; and 998 more")
+    assert row.reason.endswith("; and 88 more")
 
 
 def test_what_an_export_tells_besides_is_left_out_of_account() -> None:

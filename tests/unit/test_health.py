@@ -1,11 +1,12 @@
 """When a process is ready, and what it says of what it needs."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from starlette.applications import Starlette
 
 import common.health
@@ -92,3 +93,27 @@ async def test_check_that_hangs_has_failed_and_is_not_asked_a_second_time_meanwh
     server.frozen = True
     assert set(await asyncio.gather(ask(), ask(), ask())) == {(503, "down")}
     assert server.asked < 7, "three questions, each looked at twice, would be six checks more"
+
+
+async def test_figures_take_a_tenth_of_the_loop_however_many_ask_and_are_of_after_the_question(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registry, made = CollectorRegistry(), 0
+    changes = Counter("changes", "", registry=registry)
+
+    def slow(of: CollectorRegistry) -> bytes:
+        nonlocal made
+        made += 1
+        time.sleep(0.02)
+        return generate_latest(of)
+
+    monkeypatch.setattr(common.health, "generate_latest", slow)
+    transport = httpx.ASGITransport(Starlette(routes=health_routes({}, registry, required=frozenset())))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        begun = time.monotonic()
+        for number in range(1, 4):
+            changes.inc()
+            answers = await asyncio.gather(*(client.get("/metrics") for _ in range(20)))
+            assert {f"changes_total {number}.0" in answer.text for answer in answers} == {True}
+    assert made == 3
+    assert time.monotonic() - begun > 2 * 9 * 0.02
