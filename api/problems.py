@@ -128,6 +128,15 @@ _CHALLENGE = {
         "schema": {"type": "string", "examples": [f'{REALM}, error="invalid_token"']},
     }
 }
+_NARROW = {
+    "WWW-Authenticate": {
+        "description": "The scheme, and which scope is missing (RFC 6750, section 3.1).",
+        "schema": {
+            "type": "string",
+            "examples": [f'{REALM}, error="insufficient_scope", scope="books:write"'],
+        },
+    }
+}
 _RETRY = {
     "Retry-After": {
         "description": "After how many seconds to ask again.",
@@ -143,7 +152,7 @@ _RETRY_IF_SAFE = {
 }
 _HEADERS = {
     401: _CHALLENGE,
-    403: _CHALLENGE,
+    403: _NARROW,
     **dict.fromkeys(_PASSING, _RETRY),
     503: _RETRY_IF_SAFE,
 }
@@ -165,9 +174,9 @@ ANY_KIND = (OVERLOADED, BAD_REQUEST, TOO_SLOW, HEAD_TOO_LARGE)
 
 
 class Fault(BaseModel):
-    """One fault in the input; `pointer` is a JSON Pointer (RFC 6901) into the body, or `/query/…`.
+    """One fault in the input; `pointer` is a JSON Pointer (RFC 6901) into the body.
 
-    The empty pointer means the body as a whole.
+    Or `/query/…`, `/path/…`, `/header/…`. The empty pointer means the body as a whole.
     """
 
     pointer: str = Field(examples=["/title"])

@@ -82,18 +82,22 @@ GUESS_REFUSALS: dict[str, Any] = {
         }
     },
 }
-REFUSALS: dict[str, Any] = {
-    "description": "Refused (RFC 6749, section 5.2): a problem with `error` and `error_description`.",
-    "content": {
-        MEDIA_TYPE: {
-            "schema": {"$ref": "#/components/schemas/Problem"},
-            "examples": {
-                **{error: {"value": _example(error, kind)} for error, kind in REFUSAL_KINDS.items()},
-                BAD_REQUEST.name: {"value": example(BAD_REQUEST)},
-            },
-        }
-    },
-}
+
+
+def refusals(*codes: str) -> dict[str, Any]:
+    """The answer 400 of an endpoint that refuses with these codes of RFC 6749, section 5.2."""
+    return {
+        "description": "Refused (RFC 6749, section 5.2): a problem with `error` and `error_description`.",
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "examples": {
+                    **{code: {"value": _example(code, REFUSAL_KINDS[code])} for code in codes},
+                    BAD_REQUEST.name: {"value": example(BAD_REQUEST)},
+                },
+            }
+        },
+    }
 
 
 def _form(required: list[str], examples: dict[str, Any], **fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """`/v1/auth` and the public keys (design, section 5)."""
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, cast
 from urllib.parse import parse_qsl
 
@@ -23,8 +23,17 @@ from common.tokens import TokenVerifier
 _FORM = "application/x-www-form-urlencoded"
 _FIELDS_MAX = 32
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-_FORM_RESPONSES = {**problems.responses(413, 415, 503, *problems.WRITING), 400: descriptions.REFUSALS}
-_TOKEN_RESPONSES = {**_FORM_RESPONSES, 429: descriptions.GUESS_REFUSALS}
+_NO_FORM = f"Send the fields as {_FORM} in UTF-8."
+_FORM_RESPONSES = {
+    **problems.responses(413, 415, 503, *problems.WRITING),
+    415: problems.described([replace(problems.STATUSES[415], example=_NO_FORM)]),
+}
+_TOKEN_RESPONSES = {
+    **_FORM_RESPONSES,
+    400: descriptions.refusals(*descriptions.REFUSAL_KINDS),
+    429: descriptions.GUESS_REFUSALS,
+}
+_REVOKE_RESPONSES = {**_FORM_RESPONSES, 400: descriptions.refusals("invalid_request")}
 _PUBLIC = {"Cache-Control": "public, max-age=300"}
 
 router = APIRouter(tags=["auth"])
@@ -95,7 +104,7 @@ async def token(request: Request, login: LoginOf) -> Response:
     operation_id="revokeToken",
     summary="Revoke a token",
     responses={
-        **_FORM_RESPONSES,
+        **_REVOKE_RESPONSES,
         200: {
             "description": "It is revoked, or was no good before.",
             "content": {"application/json": {"schema": {"type": "object"}, "example": {}}},
@@ -155,7 +164,7 @@ async def _form(request: Request) -> dict[str, str] | Response:
         return _refusal("invalid_request", "The address has a query; send all fields in the body.")
     media_type = request.headers.get("content-type", "")
     if media_type.partition(";")[0].strip().lower() != _FORM or not is_utf_8(media_type):
-        raise HTTPException(415, f"Send the fields as {_FORM} in UTF-8.")
+        raise HTTPException(415, _NO_FORM)
     try:
         body = (await request.body()).decode("ascii")
         fields = parse_qsl(body, errors="strict", max_num_fields=_FIELDS_MAX)

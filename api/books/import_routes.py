@@ -1,6 +1,7 @@
 """`POST /v1/books:import`: CSV or NDJSON streamed in, many rows a transaction."""
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from fastapi import APIRouter, HTTPException, Request, Response
 
@@ -24,6 +25,7 @@ ROWS_PER_TRANSACTION = 500
 IMPORT_PATH = "/v1/books:import"
 _READERS: dict[str, Callable[[], RowReader]] = {"text/csv": CsvRows, "application/x-ndjson": NdjsonRows}
 _MEDIA_TYPES = " or ".join(_READERS)
+_NO_ROWS = f"Send the rows as {_MEDIA_TYPES}."
 _CSV_EXAMPLE = "title,author,publication_date\nDune,Frank Herbert,1965-08-01\n"
 _NDJSON_EXAMPLE = '{"title":"Dune","author":"Frank Herbert","publication_date":"1965-08-01"}\n'
 
@@ -41,6 +43,7 @@ router = APIRouter(tags=["books"])
         **problems.responses(
             *problems.ACCESS, 415, InvalidInputError, *problems.KEYED, 503, *problems.WRITING
         ),
+        415: problems.described([replace(problems.STATUSES[415], example=_NO_ROWS)]),
     },
     openapi_extra={
         "requestBody": {
@@ -160,7 +163,7 @@ def _media_type(content_type: str) -> str:
     """The parameter `charset` of RFC 7111, section 5.1; without it the rows are UTF-8 as well."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type not in _READERS:
-        raise HTTPException(415, f"Send the rows as {_MEDIA_TYPES}.")
+        raise HTTPException(415, _NO_ROWS)
     if not is_utf_8(content_type):
         raise HTTPException(415, f"Send the rows as {_MEDIA_TYPES} in UTF-8; no other charset is read.")
     return media_type

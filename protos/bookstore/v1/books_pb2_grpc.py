@@ -30,7 +30,7 @@ class BookServiceStub:
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
-    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
+    A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -56,7 +56,7 @@ class BookServiceServicer:
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
-    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
+    A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
     def GetBook(self, request, context):
@@ -99,7 +99,7 @@ class BookService:
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
     RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
-    A call's deadline binds the database as well; a call without one has 3 seconds for its query, then UNAVAILABLE.
+    A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
     @staticmethod
