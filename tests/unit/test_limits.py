@@ -1,9 +1,12 @@
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive, Scope, Send
 
+from api.connections import Doorkeeper
 from api.limits import Limits
+from api.metrics import Refusals
 
 pytestmark = pytest.mark.anyio
 BODY_MAX_BYTES = 100
@@ -71,3 +74,30 @@ async def test_half_a_body_is_not_taken_for_a_whole_one() -> None:
     half = {"type": "http.request", "body": b"{}", "more_body": True}
     served = await Served("application/json", half, {"type": "http.disconnect"}).run()
     assert served.received == [{"type": "http.disconnect"}]
+
+
+class _Looked:
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.said: list[str] = []
+
+    def look_after(self, _: float) -> None:
+        self.said.append("looked after")
+        if self.error is not None:
+            raise self.error
+
+    def give_way(self) -> None:
+        self.said.append("ended")
+
+
+def test_a_connection_that_cannot_be_looked_after_is_ended_and_the_others_are_looked_after() -> None:
+    doorkeeper = Doorkeeper(
+        connections_max=10, head_max_bytes=100, refusals=Refusals(CollectorRegistry()), origins=[]
+    )
+    connections = [_Looked(), _Looked(ValueError("unforeseen")), _Looked()]
+    doorkeeper.look_after(connections, 1.0)
+    assert [each.said for each in connections] == [
+        ["looked after"],
+        ["looked after", "ended"],
+        ["looked after"],
+    ]
