@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -46,6 +46,8 @@ class Admission:
         self.is_denied = False
         self.on_denied: Callable[[], object] = lambda: None
         self._waiting: asyncio.Task[Any] | None = None
+        self._items: AsyncGenerator[Any, None] | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     def deny(self) -> None:
         """From now on they are out, also where they wait for something that may never come."""
@@ -53,31 +55,41 @@ class Admission:
         self.on_denied()
         if self._waiting is not None:
             self._waiting.cancel()
+        elif self._items is not None:
+            # Whoever takes them is at one, perhaps for ever, and would hold all that they come from.
+            self._closing = asyncio.ensure_future(self._items.aclose())
 
     def check(self) -> None:
         """UnauthenticatedError once the token, its login or its key is denied."""
         if self.is_denied:
             raise UnauthenticatedError(DENIED)
 
-    async def while_admitted(self, items: AsyncIterable[Item]) -> AsyncIterator[Item]:
-        """Give them on until the end, or until UnauthenticatedError, be it while none comes."""
-        iterator = aiter(items)
-        while True:
-            self.check()
-            self._waiting = asyncio.current_task()
-            try:
-                item = await anext(iterator)
-            except StopAsyncIteration:
-                return
-            except asyncio.CancelledError:
-                if self._waiting is None or not self.is_denied:
-                    raise
-                self._waiting.uncancel()
-                raise UnauthenticatedError(DENIED) from None
-            finally:
-                self._waiting = None
-            self.check()
-            yield item
+    async def while_admitted(self, items: AsyncGenerator[Item, None]) -> AsyncGenerator[Item, None]:
+        """Give them on until the end, or until UnauthenticatedError, be it while none comes.
+
+        `items` are closed then, and when they are denied while the last one is still being dealt with.
+        """
+        self._items = items
+        try:
+            while True:
+                self.check()
+                self._waiting = asyncio.current_task()
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                except asyncio.CancelledError:
+                    if self._waiting is None or not self.is_denied:
+                        raise
+                    self._waiting.uncancel()
+                    raise UnauthenticatedError(DENIED) from None
+                finally:
+                    self._waiting = None
+                self.check()
+                yield item
+        finally:
+            self._items = None
+            await (self._closing or items.aclose())
 
 
 class DeniedTokens:

@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 
 from grpc_reader.authentication import Authentication, is_open
 from grpc_reader.errors import ANSWERED, to_status
-from grpc_reader.gate import Gate
+from grpc_reader.gate import Gate, Shares
 from grpc_reader.limits import GrpcLimits
 from grpc_reader.metrics import ReaderMetrics
 from grpc_reader.open_calls import OpenCalls
@@ -27,13 +27,16 @@ Context = aio.ServicerContext[Any, Any]
 class CallInterceptor(aio.ServerInterceptor):
     """Around every call that is not open: the token, its message, room for it, and one answer to any error.
 
-    A caller without a token so holds nothing, and one who is slow to send the message holds nobody's room.
+    A caller without a token so holds nothing, and one who is slow to send the message, or to read the answer,
+    holds nobody's room but their own.
     """
 
     def __init__(self, authentication: Authentication, limits: GrpcLimits, metrics: ReaderMetrics) -> None:
         self._authentication = authentication
         self._room = Gate(limits.grpc_max_calls, "calls")
         self._stream_room = Gate(limits.grpc_max_watchers, "streams")
+        self._user_calls = Shares(limits.grpc_max_user_calls, "calls of this user")
+        self._user_streams = Shares(limits.grpc_max_user_watchers, "streams of this user")
         self._open_calls = OpenCalls()
         self._calls = metrics.calls
 
@@ -63,6 +66,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
             async def guarded_stream(_: object, context: Context) -> None:
                 async with self._guard(method, context):
+                    self._user_streams.take(principal.username, context)
                     request = await one_message(context, parse)
                     with ExitStack() as place, self._authentication.admitted(principal) as admission:
                         place.enter_context(self._stream_room.passage())
@@ -76,6 +80,7 @@ class CallInterceptor(aio.ServerInterceptor):
 
         async def guarded_unary(_: object, context: Context) -> Any:  # noqa: ANN401  any call's message
             async with self._guard(method, context):
+                self._user_calls.take(principal.username, context)
                 request = await one_message(context, parse)
                 with self._room.passage():
                     return await unary(request, context)

@@ -15,15 +15,19 @@ class GrpcLimits(Settings):
     """How much the clients of one process may ask for at once; whatever is beyond is refused quickly.
 
     A message's and metadata's size are in bytes. `grpc_max_calls` are calls with one answer that are being
-    done, `grpc_max_watchers` streams of events; `grpc_max_streams` are calls of any kind on one connection,
-    and those beyond wait in the client. So many of a stranger's may be ahead of anybody's call, for calls are
-    taken up in the order in which they come. A client may ping every `grpc_ping_seconds`, not more often.
+    done, `grpc_max_watchers` streams of events. `grpc_max_user_calls` and `grpc_max_user_watchers` are those
+    of one user, each until its answers have been read or it is gone. `grpc_max_streams` are calls of any kind
+    on one connection, and those beyond wait in the client. So many of a stranger's may be ahead of anybody's
+    call, for calls are taken up in the order in which they come. A client may ping every `grpc_ping_seconds`,
+    not more often.
     """
 
     grpc_max_message_bytes: PositiveInt = 65_536
     grpc_max_metadata_bytes: PositiveInt = 16_384
     grpc_max_calls: PositiveInt = 200
     grpc_max_watchers: PositiveInt = 2_000
+    grpc_max_user_calls: PositiveInt = 50
+    grpc_max_user_watchers: PositiveInt = 500
     grpc_max_connections: PositiveInt = 2_500
     grpc_max_streams: PositiveInt = 1_200
     grpc_ping_seconds: PositiveInt = 10

@@ -1,4 +1,3 @@
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,12 +7,12 @@ from grpc_status import rpc_status
 
 from common.errors import InvalidInputError
 from grpc_reader.errors import DeadlineExceededError, TooManyCallsError, to_status
-from grpc_reader.gate import Gate
+from grpc_reader.gate import Gate, Shares
 from grpc_reader.request_message import messages, one_message
 
 # Whoever watches health or asks what there is; anybody may, so that they must not be many.
 _STREAMS = 100
-# Of any kind, on one connection. An answer that nobody reads takes its place for as long as they like.
+# Of any kind, on one connection.
 _CALLS_OF_A_CONNECTION = 20
 
 # grpc's own classes are generic for the type checker only.
@@ -29,7 +28,7 @@ class OpenCalls:
 
     def __init__(self) -> None:
         self._streams = Gate(_STREAMS, "streams that need no token")
-        self._connections: Counter[str] = Counter()
+        self._connections = Shares(_CALLS_OF_A_CONNECTION, "calls without a token on this connection")
 
     def guarded(self, handler: Handler) -> Handler:
         """The handler, with room for its calls, and with our answer to a request that is none."""
@@ -47,29 +46,13 @@ class OpenCalls:
 
     async def _answered(self, context: Context, call: Callable[[], Awaitable[Any]]) -> Any:  # noqa: ANN401
         try:
-            self._take_place(context)
+            self._connections.take(context.peer(), context)
             return await call()
         except (DeadlineExceededError, InvalidInputError, TooManyCallsError) as error:
             await context.abort_with_status(rpc_status.to_status(to_status(error)))
         except NotImplementedError:
             # gRPC itself would write a traceback to the log for each call of a stranger's.
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "This server does not have this call.")
-
-    def _take_place(self, context: Context) -> None:
-        connection = context.peer()
-        if self._connections[connection] >= _CALLS_OF_A_CONNECTION:
-            raise TooManyCallsError(
-                f"{_CALLS_OF_A_CONNECTION} calls without a token are under way on this connection; try later."
-            )
-        self._connections[connection] += 1
-
-        def give_back(_: Context) -> None:
-            self._connections[connection] -= 1
-            if not self._connections[connection]:
-                del self._connections[connection]
-
-        # Not when the handler has returned: its answer may wait for ever to be read.
-        context.add_done_callback(give_back)  # type: ignore[arg-type]  # no protocol in the stubs
 
     @staticmethod
     async def _unary(handler: Handler, context: Context) -> Any:  # noqa: ANN401  any call's message

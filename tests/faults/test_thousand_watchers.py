@@ -43,7 +43,7 @@ def test_a_thousand_watchers_at_two_hundred_events_a_second(
     memory has a bound, and nobody is ended.
     """
     port = str(free_port())
-    reader = start_reader(GRPC_PORT=port, JWKS_URL=keys.url)
+    reader = start_reader(GRPC_PORT=port, JWKS_URL=keys.url, GRPC_MAX_USER_WATCHERS=str(WATCHERS + 1))
     for book_id in range(1, WATCHERS + 1):
         publisher.publish(make_event(book_id, 1))
     eventually(lambda: reader.said("event delivered") == WATCHERS)

@@ -1,22 +1,39 @@
 """What clients may ask for at once: each limit, what is said beyond it, and what others still have."""
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo  # type: ignore[import-untyped]
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
 from sqlalchemy import Engine
 
 from api.auth.denials import deny
 from common.settings import CacheSettings, DatabaseSettings
+from grpc_reader.follower import Follower
 from grpc_reader.limits import GrpcLimits
+from grpc_reader.messages import StreamEvent
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fixtures.endless import endless
-from tests.fixtures.frames import INITIAL_WINDOW_SIZE, WATCH_EVENTS, setting, unread_stream
+from tests.fixtures.frames import (
+    INITIAL_WINDOW_SIZE,
+    LIST_BOOKS,
+    RST_STREAM,
+    WATCH_EVENTS,
+    Line,
+    frame,
+    setting,
+    streams,
+    unread_stream,
+    unread_streams,
+)
 from tests.fixtures.reader import Keys, RunningReader
 from tests.waiting import eventually
 
@@ -55,9 +72,13 @@ def get(reader: RunningReader, **call: Any) -> Any:  # noqa: ANN401  a call and 
     )
 
 
-def watch(reader: RunningReader) -> Any:  # noqa: ANN401  a call and an iterator
+def watch(reader: RunningReader, user: str = "alice") -> Any:  # noqa: ANN401  a call and an iterator
     request = events_pb2.WatchDeliveredEventsRequest()
-    return reader.events.WatchDeliveredEvents(request, metadata=reader.metadata, timeout=60)
+    return reader.events.WatchDeliveredEvents(request, metadata=[bearer(reader, user)], timeout=60)
+
+
+def bearer(reader: RunningReader, user: str, jti: str = "") -> tuple[str, str]:
+    return "authorization", f"Bearer {reader.keys.token(sub=user, jti=jti or str(uuid4()))}"
 
 
 @contextmanager
@@ -138,6 +159,106 @@ def test_a_stream_that_nobody_reads_gives_its_place_back_when_its_token_is_denie
         "at once, when it reads on"
     )
     assert not caplog.records
+
+
+# How calls that nobody reads end.
+ENDINGS: dict[str, Callable[[Line, int], object]] = {
+    "the client cancels them": lambda line, count: line.send(
+        b"".join(frame(RST_STREAM, 0, number, struct.pack(">I", 8)) for number in streams(count))
+    ),
+    "the connection is lost": lambda line, _: line.close(),
+    "the client reads on": lambda line, _: line.send(setting(INITIAL_WINDOW_SIZE, 65_535)),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_answers_that_nobody_reads_count_as_calls_of_their_user_until(
+    opened: ExitStack, start: Start, ending: str
+) -> None:
+    reader = start()
+    unread = unread_streams(reader.port, LIST_BOOKS, 50, bearer(reader, "alice"))
+    opened.callback(unread.close)
+    beyond = get(reader, metadata=[bearer(reader, "alice")])
+    assert is_refused(beyond, "50 calls of this user are under way")
+    assert details_of(beyond) == ["TOO_MANY_CALLS", 1]
+    assert get(reader, metadata=[bearer(reader, "bob")]).code() is StatusCode.OK
+    assert is_heard(watch(reader, "alice"))
+    ENDINGS[ending](unread, 50)
+    eventually(lambda: all_begin(reader, LIST_BOOKS, 50))
+
+
+@pytest.mark.parametrize("ending", [name for name in ENDINGS if name != "the client reads on"])
+def test_streams_that_nobody_reads_count_as_those_of_their_user_until(
+    opened: ExitStack, start: Start, ending: str
+) -> None:
+    reader = start(grpc_max_user_watchers=3)
+    unread = unread_streams(reader.port, WATCH_EVENTS, 3, bearer(reader, "alice"))
+    opened.callback(unread.close)
+    beyond = watch(reader, "alice")
+    assert is_refused(beyond, "3 streams of this user are under way")
+    assert details_of(beyond) == ["TOO_MANY_CALLS", 1]
+    assert is_heard(watch(reader, "bob"))
+    assert get(reader, metadata=[bearer(reader, "alice")]).code() is StatusCode.OK
+    ENDINGS[ending](unread, 3)
+    eventually(lambda: all_begin(reader, WATCH_EVENTS, 3))
+
+
+def test_a_denied_stream_that_nobody_reads_is_still_its_users_and_holds_no_events(
+    opened: ExitStack, start: Start, reader_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = []
+    real = Follower.after
+
+    async def noted(self: Follower, position: int, book_id: int) -> AsyncIterator[StreamEvent]:
+        try:
+            async for event in real(self, position, book_id):
+                yield event
+        finally:
+            ended.append(position)
+
+    monkeypatch.setattr(Follower, "after", noted)
+    reader = start(grpc_max_user_watchers=1)
+    denied = unread_stream(reader.port, WATCH_EVENTS, bearer(reader, "alice", jti="stolen"))
+    opened.callback(denied.close)
+    with reader_engine.begin() as connection:
+        deny(connection, ["stolen"])
+    eventually(lambda: ended, within=5)
+    assert is_refused(watch(reader, "alice"), "1 streams of this user")
+    end = b"log in again"
+    assert end in denied.send(setting(INITIAL_WINDOW_SIZE, 65_535)).received(5, end)
+    eventually(lambda: is_heard(watch(reader, "alice")))
+
+
+def test_whoever_calls_again_as_soon_as_the_answer_is_there_has_the_place_again(start: Start) -> None:
+    """Whatever the answer is: also an error, one that the library gives, and none that is waited for."""
+    reader = start(grpc_max_user_calls=1)
+    for number in range(100):
+        assert get(reader).code() is StatusCode.OK
+        wrong = books_pb2.ListBooksRequest(page_size=-1)
+        call = reader.books.ListBooks.future(wrong, metadata=reader.metadata, timeout=10)
+        assert call.code() is StatusCode.INVALID_ARGUMENT, (number, call.details())
+    with pytest.raises(grpc.RpcError):
+        get(reader, timeout=0.000_001).result()
+    get(reader).cancel()
+    eventually(lambda: get(reader).code() is StatusCode.OK)
+
+
+def all_begin(reader: RunningReader, method: str, count: int) -> bool:
+    """Whether alice has so many places."""
+    with suppress(AssertionError):
+        unread_streams(reader.port, method, count, bearer(reader, "alice")).close()
+        return True
+    return False
+
+
+def details_of(call: Any) -> list[object]:  # noqa: ANN401  as above
+    """The reason, and after how many seconds to try again."""
+    status = rpc_status.from_call(call)
+    info, retry = ErrorInfo(), RetryInfo()
+    assert status is not None
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    return [info.reason, retry.retry_delay.seconds]
 
 
 def test_who_hangs_up_while_something_is_written_to_them_is_no_fault_of_ours(
@@ -271,7 +392,7 @@ def test_a_client_that_pings_too_often_loses_its_connection(
 
 
 def test_a_thousand_watchers_share_one_connection(start: Start) -> None:
-    reader = start()
+    reader = start(grpc_max_user_watchers=1000)
     watchers = [watch(reader) for _ in range(1000)]
     try:
         assert {next(watcher).event.position for watcher in watchers} == {1}
