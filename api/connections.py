@@ -7,7 +7,6 @@ connections.
 import asyncio
 import logging
 import re
-import resource
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, Protocol
@@ -29,7 +28,6 @@ LATE_SECONDS = 15.0
 _PIPELINED = 32
 # As HTTP/2 counts a header (RFC 9113, section 6.5.2), for each costs memory beside its length.
 _HEADER_BYTES = 32
-_OTHER_FILES = 200
 # Characters of RFC 3986, section 3.2.2 and 3.2.3; a user before an @ has no place there.
 _HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 _ABSOLUTE = re.compile(rb"https?://[^/?#@]+((?:[/?].*)?)", re.IGNORECASE)
@@ -334,16 +332,6 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.write(_rendered(kind, self._detail(kind), readable))
         self._give_up()
         self.transport.close()
-
-
-def files_for(connections: int) -> int:
-    """Ask the system for as many open files as so many connections want; how many of these can be had."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return connections if soft == resource.RLIM_INFINITY else max(1, min(connections, soft - _OTHER_FILES))
 
 
 def _rendered(kind: Kind, detail: str, readable: Mapping[str, str]) -> bytes:

@@ -13,13 +13,14 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
-from api.connections import Doorkeeper, GuardedProtocol, files_for
+from api.connections import Doorkeeper, GuardedProtocol
 from api.handshakes import Handshake
 from api.settings import ApiSettings
 from common import interrupts
 from common.database import thread_engine
 from common.errors import StartError
 from common.logs import configure_logging
+from common.open_files import files_for
 from common.schema import await_known_schema
 
 # Behind it, a commit that is under way may take its three seconds (docs/adr/0013).
@@ -33,11 +34,8 @@ class Server(uvicorn.Server):
     """uvicorn's, with an orderly end, and an eye on connections that keep it waiting."""
 
     def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
-        connections_max = files_for(settings.connections_max)
-        if connections_max < settings.connections_max:
-            _LOG.warning("fewer connections than asked for", extra={"connections_max": connections_max})
         self._doorkeeper = Doorkeeper(
-            connections_max=connections_max,
+            connections_max=files_for(settings.connections_max),
             head_max_bytes=settings.head_max_bytes,
             refusals=app.state.refusals,
             origins=settings.origins,

@@ -17,6 +17,7 @@ from common.cache import BookCache
 from common.database import Database, thread_engine
 from common.denied_tokens import DeniedTokens
 from common.errors import BookstoreError, StartError
+from common.open_files import files_for
 from common.schema import await_known_schema
 from grpc_reader.authentication import Authentication
 from grpc_reader.book_service import BookService
@@ -111,7 +112,8 @@ async def _serve(settings: ReaderSettings, engine: Engine) -> None:
     with contextlib.suppress(BookstoreError):  # tried again each second
         await denied.read()
     keys = RemoteKeys(str(settings.jwks_url), settings.api_client_tls.context())
-    server = grpc_server(database, cache, follower, Authentication(keys, denied), metrics, limits=settings)
+    limits = settings.model_copy(update={"grpc_max_connections": files_for(settings.grpc_max_connections)})
+    server = grpc_server(database, cache, follower, Authentication(keys, denied), metrics, limits=limits)
     health = add_health(server, reflect=settings.grpc_reflection)
     gaps = Gaps(watched, consumer, metrics)
     http = HealthServer(watched, cache, consumer, gaps, metrics)
