@@ -225,12 +225,12 @@ def test_no_more_than_a_hundred_calls_of_each_connection_are_ahead_of_a_good_one
 
 
 def test_who_sends_a_byte_at_a_time_and_who_says_nothing_hold_nobody_up(reader: RunningReader) -> None:
-    token = dict(reader.metadata)["authorization"]
-    call = frame(HEADERS, END_HEADERS, 1, head(GET_BOOK, ("authorization", token)))
+    """Each of them somebody else, for one user may not have a hundred calls."""
     body = frame(DATA, END_STREAM, 1, message(books_pb2.GetBookRequest(id=1).SerializeToString()))
     with well_behaved(reader), lines(reader.port, 100) as slow, lines(reader.port, 300):
-        for line in slow:
-            line.send(HELLO + call)
+        for number, line in enumerate(slow):
+            token = f"Bearer {reader.keys.token(sub=f'slow {number}')}"
+            line.send(HELLO + frame(HEADERS, END_HEADERS, 1, head(GET_BOOK, ("authorization", token))))
         for number in range(len(body)):
             for line in slow:
                 line.send(body[number : number + 1])
