@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, update
 
 from api.auth.denials import deny
 from api.tables import RefreshTokenRow
 from common.denied_tokens import KEPT
 
+MOST_LOGINS = 1000
+"""How many logins a user has at once: signing out ends all of them, and has three seconds for it."""
+ENDED_AT_ONCE = 100
+"""So many a login ends at most, where there are more from before there was a limit."""
 _COLUMNS = RefreshTokenRow.__table__.c  # type: ignore[attr-defined]  # SQLModel does not declare it
 
 
@@ -102,13 +106,44 @@ def revoke_family(connection: Connection, token: RefreshToken) -> None:
 
 def revoke_all(connection: Connection, user_id: int) -> None:
     """Nor any other of the same user, whose row is locked for a change; access tokens too."""
-    of_user = (_COLUMNS.user_id == user_id, _COLUMNS.revoked_at.is_(None))
-    # Older logins have no access token any more, and nobody is still admitted by one of theirs (ADMITTED).
-    recent = _COLUMNS.issued_at > datetime.now(UTC) - KEPT
+    of_user = _not_ended(user_id)
     # A login whose newest token is revoked was denied when it was.
-    families = connection.execute(select(_COLUMNS.family).where(*of_user, recent)).scalars().all()
+    families = connection.execute(select(_COLUMNS.family).where(*of_user, _is_recent())).scalars().all()
     _revoke(connection, *of_user)
     deny(connection, families)
+
+
+def end_the_oldest(connection: Connection, user_id: int) -> None:
+    """Of a user's logins leave MOST_LOGINS, and end others, ENDED_AT_ONCE at most; access tokens too.
+
+    First go those whose refresh token has expired, then those that have not been refreshed for longest. Of
+    logins at the same time each leaves one more.
+    """
+    newest_first = select(_COLUMNS.id).where(*_not_ended(user_id)).order_by(_COLUMNS.id.desc())
+    beyond = newest_first.offset(MOST_LOGINS).limit(ENDED_AT_ONCE).subquery()
+    if not (excess := connection.execute(select(func.count()).select_from(beyond)).scalar_one()):
+        return
+    # Bounded, for there may be any number from before there was a limit.
+    oldest = select(_COLUMNS.id, _COLUMNS.expires_at).where(*_not_ended(user_id)).order_by(_COLUMNS.id)
+    some = oldest.limit(MOST_LOGINS + ENDED_AT_ONCE).subquery().c
+    order = (some.expires_at > datetime.now(UTC), some.id)
+    chosen = connection.execute(select(some.id).order_by(*order).limit(excess)).scalars().all()
+    # Two that wait for each other's would be a deadlock; and one that is being refreshed is no old one.
+    taken = select(_COLUMNS.id, _COLUMNS.family, _is_recent().label("is_recent"))
+    taken = taken.where(_COLUMNS.id.in_(chosen), _COLUMNS.revoked_at.is_(None))
+    rows = connection.execute(taken.with_for_update(skip_locked=True)).all()
+    _revoke(connection, _COLUMNS.id.in_([row.id for row in rows]))
+    deny(connection, [row.family for row in rows if row.is_recent])
+
+
+def _not_ended(user_id: int) -> tuple[ColumnElement[bool], ...]:
+    return _COLUMNS.user_id == user_id, _COLUMNS.revoked_at.is_(None)
+
+
+def _is_recent() -> ColumnElement[bool]:
+    # Older logins have no access token any more, and nobody is still admitted by one of theirs (ADMITTED).
+    recent: ColumnElement[bool] = _COLUMNS.issued_at > datetime.now(UTC) - KEPT
+    return recent
 
 
 def _revoke(connection: Connection, *which: ColumnElement[bool]) -> None:

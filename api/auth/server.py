@@ -124,7 +124,10 @@ class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no 
         return self._client
 
     def save_token(self, token: Mapping[str, Any], request: TokenRequest) -> None:
-        """Remember the new refresh token; one that replaces another keeps its scope (RFC 6749, section 6)."""
+        """Remember the new refresh token; one that replaces another keeps its scope (RFC 6749, section 6).
+
+        A new login ends the oldest of those that are too many.
+        """
         old, login = request.refresh_token, request.user
         refresh_tokens.store(
             request.connection,
@@ -135,6 +138,8 @@ class LoginServer(AuthorizationServer):  # type: ignore[misc]  # Authlib has no 
             lifetime=self._refresh_lifetime,
             family=login.family,
         )
+        if old is None:
+            refresh_tokens.end_the_oldest(request.connection, login.user.id)
 
     def send_signal(self, *_: object, **__: object) -> None:
         """Nobody listens."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -12,16 +13,18 @@ from typing import Any
 
 import grpc
 import pytest
-from sqlalchemy import Engine, select, text
+from sqlalchemy import Engine, insert, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from api.auth import refresh_tokens
 from api.auth.denials import deny
 from api.auth.passwords import Passwords
 from api.auth.users import add_user, find_user
 from api.purging import purge
+from api.tables import RefreshTokenRow
 from common import denied_tokens
-from common.database import Database, thread_engine
+from common.database import WORK_SECONDS, Database, thread_engine, transaction
 from common.denied_tokens import DeniedTokens
 from common.errors import DatabaseUnavailableError, UnauthenticatedError
 from common.tables import DeniedTokenRow
@@ -136,6 +139,70 @@ def test_signing_out_ends_all_logins_of_one_user(api: Api, doors: Doors) -> None
         assert refresh(api, login) == 400
     doors.assert_open(somebody)
     doors.assert_open(api.login("ada"))
+
+
+def test_a_login_too_many_ends_the_oldest_of_the_same_user(
+    api: Api, doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with api.client() as client:
+        assert client.post("/v1/auth/sign-out", headers=bearer(api.login("ada"))).status_code == 204
+    monkeypatch.setattr(refresh_tokens, "MOST_LOGINS", 2)
+    somebody, oldest, older = api.login("reader"), api.login("ada"), api.login("ada")
+    form = {"grant_type": "refresh_token", "refresh_token": oldest["refresh_token"]}
+    # A refresh is no further login, and makes an old one new.
+    for _ in range(3):
+        answer = api.post("/v1/auth/token", form)
+        form["refresh_token"] = answer.json()["refresh_token"]
+    doors.assert_open(older)
+    newest = api.login("ada")
+    eventually(lambda: doors.verdicts(older["access_token"]) == (REFUSED, REFUSED), within=SECONDS)
+    assert refresh(api, older) == 400
+    for login in (somebody, answer.json(), newest):
+        doors.assert_open(login)
+        assert refresh(api, login) == 200
+
+
+def live_logins(engine: Engine) -> int:
+    """How many of ada's can be refreshed."""
+    statement = text(
+        "SELECT COUNT(*) FROM refresh_token WHERE revoked_at IS NULL"
+        " AND user_id = (SELECT id FROM user_account WHERE username = 'ada')"
+    )
+    with engine.begin() as connection:
+        return int(connection.execute(statement).scalar_one())
+
+
+def test_who_has_as_many_logins_as_may_be_signs_out_in_time(api: Api, doors: Doors, engine: Engine) -> None:
+    """All of them were refreshed, and some are too many, from before there was a limit."""
+    login, now = api.login("ada"), datetime.now(UTC)
+    families = [refresh_tokens.new_family() for _ in range(refresh_tokens.MOST_LOGINS + 50)]
+    with transaction(engine) as connection:
+        user = find_user(connection, username="ada")
+        assert user
+        for number in range(4):
+            rows = [
+                {
+                    "token_hash": hashlib.sha256(f"{family} {number}".encode()).hexdigest(),
+                    "user_id": user.id,
+                    "family": family,
+                    "scopes": "books:read",
+                    "audiences": API,
+                    "issued_at": now,
+                    "expires_at": now + timedelta(days=30),
+                    "revoked_at": now if number < 3 else None,
+                }
+                for family in families
+            ]
+            connection.execute(insert(RefreshTokenRow), rows)
+    newest = api.login("ada")
+    assert live_logins(engine) == refresh_tokens.MOST_LOGINS
+    eventually(lambda: doors.verdicts(login["access_token"]) == (REFUSED, REFUSED), within=SECONDS)
+    with api.client() as client:
+        begun = time.monotonic()
+        assert client.post("/v1/auth/sign-out", headers=bearer(newest)).status_code == 204
+        took = time.monotonic() - begun
+    assert took < WORK_SECONDS
+    assert live_logins(engine) == 0
 
 
 @pytest.mark.usefixtures("nobody_owes")
