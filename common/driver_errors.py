@@ -14,11 +14,11 @@ _REFUSALS = {1205: _CONTENDED, 1213: _CONTENDED, 3572: _CONTENDED, 1290: _READ_O
 _REFUSALS |= {167: _NO_IDS, 1467: _NO_IDS}
 # MySQL gives the very last id again and again.
 _LAST_ID_TWICE = f"Duplicate entry '{2**63 - 1}' for key"
-# The server refuses or ends the connection, or it is gone: too many connections, no rights, shutdown, lost;
-# the last three say that somebody has ended the statement.
+# The server refuses or ends the connection, or it is gone: too many connections, no rights, shutdown, a host
+# that it has blocked, lost; the last three say that somebody has ended the statement.
 _LOST_CODES = frozenset(
     {
-        *(1040, 1042, 1044, 1045, 1049, 1053, 1077, 1135, 1152, 1203, 1226, 1927),
+        *(1040, 1042, 1044, 1045, 1049, 1053, 1077, 1129, 1135, 1152, 1203, 1226, 1927),
         *(2002, 2003, 2006, 2013, 2014, 2055, 4031, 1317, 1969, 3024),
     }
 )

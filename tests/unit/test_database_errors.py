@@ -31,7 +31,7 @@ def test_a_server_that_is_read_only_has_changed_nothing(code: int, committing: b
 @pytest.mark.parametrize(
     "error",
     [
-        *map(operational, (1040, 1045, 1053, 1317, 1927, 2003, 2006, 2013)),
+        *map(operational, (1040, 1045, 1053, 1129, 1317, 1927, 2003, 2006, 2013)),
         InterfaceError("SELECT 1", None, pymysql.err.InterfaceError(0, "closed")),
         ConnectionResetError("gone"),
         TimeoutError(),
