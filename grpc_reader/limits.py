@@ -1,4 +1,6 @@
-from pydantic import PositiveInt
+from typing import Annotated
+
+from pydantic import Field, PositiveInt
 
 from common.settings import Settings
 
@@ -23,7 +25,8 @@ class GrpcLimits(Settings):
     """
 
     grpc_max_message_bytes: PositiveInt = 65_536
-    grpc_max_metadata_bytes: PositiveInt = 16_384
+    # With less no token would come through, and nobody be let in by a reader that starts.
+    grpc_max_metadata_bytes: Annotated[int, Field(ge=4096)] = 16_384
     grpc_max_calls: PositiveInt = 200
     grpc_max_watchers: PositiveInt = 2_000
     grpc_max_user_calls: PositiveInt = 50
