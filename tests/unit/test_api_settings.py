@@ -53,6 +53,15 @@ def test_origins_are_taken_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch
     )
 
 
+@pytest.mark.parametrize("value", ["PT0S", "-PT1S"])
+def test_a_refresh_token_that_lasts_no_time_is_refused_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("REFRESH_TOKEN_LIFETIME", value)
+    with pytest.raises(StartError, match=r"\(REFRESH_TOKEN_LIFETIME: .*greater than 0 .*\.env\.example\.$"):
+        ApiSettings.from_environment()
+
+
 @pytest.mark.parametrize(
     "value", ["*", "proxy", "10.0.0.0/33", "10.0.0.1/8", "0.0.0.0/0", "::/0", "10.0.0.1 10.0.0.2"]
 )
