@@ -12,6 +12,7 @@ from typing import Self
 import grpc
 
 from common.errors import StartError
+from common.terminal import printable
 from common.tls import PLAINTEXT, ClientTls
 from grpc_reader.settings import ClientSettings
 from grpc_reader.tls import channel_credentials
@@ -49,9 +50,11 @@ def log_in(settings: ClientSettings) -> str:
             return str(json.load(answer)["access_token"])
     except urllib.error.HTTPError as error:
         raise StartError(f"The login at {url} was refused ({error.code}): check name and password.") from None
-    except (OSError, HTTPException, ValueError, KeyError) as error:
+    except (OSError, HTTPException, ValueError, TypeError, KeyError) as error:
+        # Some repeat what was said by whoever is there instead of the API.
+        reason = printable(str(error))
         raise StartError(
-            f"The login at {url} failed ({error}): check API_URL and that the API runs."
+            f"The login at {url} failed ({reason}): check API_URL and that the API runs."
         ) from None
 
 

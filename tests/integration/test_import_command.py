@@ -3,12 +3,11 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.answering import answering
 from tests.fixtures.commands import assert_one_sentence, run
 from tests.fixtures.terminal import on_a_terminal
 
@@ -66,25 +65,6 @@ def test_on_a_terminal_a_bar_shows_how_far_it_is(environment: dict[str, str], tm
     assert terminal.shown.rstrip().endswith("accepted 6000, rejected 0")
 
 
-@contextmanager
-def answering(answer: bytes, *, after: int) -> Iterator[str]:
-    """What may stand between us and the API: reads so many bytes of the first request, answers, hangs up."""
-
-    def serve() -> None:
-        connection, _ = listener.accept()
-        with connection:
-            read = 0
-            while read < after and (block := connection.recv(65_536)):
-                read += len(block)
-            connection.sendall(answer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        thread.join()
-
-
 def test_a_refusal_before_the_whole_file_was_sent_is_heard(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -130,6 +110,18 @@ def test_an_answer_that_is_none_of_the_api_is_exit_code_1(
         done = run(environment, "import", str(file), "--retries", "0", API_URL=url, BOOKSTORE_TOKEN="x")
     assert_one_sentence(done, 1, words)
     assert "--idempotency-key" in done.stderr
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.2\r\n", b"\x1b[2J\r\n", b"\x05\x00", b""])
+def test_a_login_where_nobody_speaks_http_is_exit_code_1(
+    environment: dict[str, str], tmp_path: Path, answer: bytes
+) -> None:
+    file = tmp_path / "books.csv"
+    file.write_text("title,author,publication_date\n")
+    with answering(answer, after=1) as url:
+        done = run(environment, "import", str(file), API_URL=url)
+        assert_one_sentence(done, 1, f"Cannot send {file} to {url}/: ")
+    assert done.stderr.rstrip("\n").isprintable()
 
 
 @pytest.mark.parametrize(
