@@ -114,6 +114,35 @@ def test_a_refusal_says_when_to_come_again_and_every_answer_what_is_left(
     assert last.headers["ratelimit"] == '"address";r=3;t=1, "user";r=0;t=1'
 
 
+@pytest.mark.parametrize(
+    ("limits", "method", "path"),
+    [
+        ({"rate_limit_address": 1}, "GET", "/v1/books"),
+        ({"rate_limit_user": 1}, "GET", "/v1/books"),
+        ({"rate_limit_login": 1}, "POST", "/v1/auth/token"),
+    ],
+    ids=["address", "user", "login"],
+)
+def test_a_refusal_repeats_nothing_of_what_was_sent(
+    limited: Callable[..., Api], token: str, limits: dict[str, int], method: str, path: str
+) -> None:
+    """The query may hold a token, by mistake, and what was answered is often logged on the way."""
+    secret = "5ecret-5ecret"
+    form = {"grant_type": "password", "username": "nobody", "password": secret} if method == "POST" else None
+
+    def refused() -> httpx.Response | None:
+        headers = {"Cookie": f"name={secret}", "X-Request-Id": secret}
+        answer = client.request(method, f"{path}?author={secret}&{secret}=x", data=form, headers=headers)
+        return answer if answer.status_code == 429 else None
+
+    with limited(**limits).client(token) as client:
+        answer = eventually(refused)
+    assert answer
+    told = f"{answer.headers} {answer.text}"
+    assert answer.json()["type"] == "/problems/rate-limited"
+    assert not [each for each in (secret, token) if each in told]
+
+
 def test_who_is_counted_by_no_policy_is_told_of_none(limited: Callable[..., Api]) -> None:
     with limited(rate_limit_address=0, rate_limit_user=5).client() as client:
         answer = client.get("/v1/books")
