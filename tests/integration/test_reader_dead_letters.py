@@ -10,12 +10,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from amqp.exceptions import NotFound
 from sqlalchemy import Engine, text
 
 from common.broker import EVENTS
 from common.settings import BrokerSettings, CacheSettings
 from devstack.stack import ROOT
+from grpc_reader import burial
 from grpc_reader.arrival import understand
 from grpc_reader.consumer import Consumer
 from grpc_reader.topology import DEAD_LETTERS, DEAD_QUEUE, QUEUE, declare
@@ -134,6 +136,33 @@ def test_listing_and_showing_leave_the_queue_as_it_is(
     limited = dead("list", "--limit", "1").stdout.splitlines()
     assert limited == [lines[0], "… and 3 more: --limit 4 shows them all"]
     eventually(lambda: publisher.count(DEAD) == 4)
+
+
+# Whoever may publish may write what they like where the reader and the broker write of a death.
+FOREIGN: list[tuple[dict[str, Any], str]] = [
+    ({burial.REASON: "\x1b[2J\nno"}, "-    \\x1b[2J\\nno"),
+    ({burial.REASON: ["a", {"b": 1}]}, "-    ['a', {'b': 1}]"),
+    ({burial.REASON: 7, burial.TIME: "yesterday"}, "-    7"),
+    ({burial.TIME: 12, burial.ROUTING_KEY: {"a": "\x9b"}}, "-  {'a': '\\x9b'}  broker: unknown"),
+    ({burial.TIME: "2026-01-02T03:04:05"}, "2026-01-02 03:04:05    broker: unknown"),
+    ({"x-death": "none"}, "-    broker: unknown"),
+    ({"x-death": ["none"]}, "-    broker: unknown"),
+    ({"x-death": [{"reason": 5, "time": "now", "routing-keys": 1}]}, "-    broker: 5"),
+]
+
+
+@pytest.mark.parametrize(("headers", "shown"), FOREIGN)
+def test_foreign_headers_of_a_dead_letter_are_shown_and_obeyed_by_nobody(
+    publisher: Publisher, dead: Dead, headers: dict[str, Any], shown: str
+) -> None:
+    channel = publisher.connection.default_channel
+    declare(publisher.connection)
+    publisher.connection.Producer(channel).publish("x", routing_key=DEAD, message_id="one", headers=headers)
+    eventually(lambda: publisher.count(DEAD) == 1)
+    listed = dead("list")
+    assert (listed.returncode, listed.stdout, listed.stderr) == (0, f"one  {shown}\n", "")
+    [facts] = objects(dead("list", "--json"))
+    assert facts["id"] == "one"
 
 
 def test_an_event_that_could_not_be_understood_is_redriven_closes_its_gap_and_releases_who_waits(
