@@ -104,7 +104,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         with contextlib.suppress(BookstoreError):  # tried again each second
             await denied.read()
         works = (keep_purging(database), denied.run(), keys.keep_current())
-        tasks = [asyncio.create_task(work) for work in works]
+        tasks = app.state.works = [asyncio.create_task(work) for work in works]
         try:
             async with rates.shared():
                 yield

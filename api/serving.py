@@ -31,9 +31,14 @@ _LOG = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """uvicorn's, with an orderly end, and an eye on connections that keep it waiting."""
+    """uvicorn's, with an orderly end, and an eye on connections that keep it waiting.
+
+    It ends, too, when one of the application's works, which last as long as it serves, has failed: `fault`.
+    """
 
     def __init__(self, app: FastAPI, settings: ApiSettings) -> None:
+        self._state = app.state
+        self.fault: BaseException | None = None
         self._doorkeeper = Doorkeeper(
             connections_max=files_for(settings.connections_max),
             head_max_bytes=settings.head_max_bytes,
@@ -64,6 +69,10 @@ class Server(uvicorn.Server):
         if counter % _TICKS == 0:
             now = asyncio.get_running_loop().time()
             self._doorkeeper.look_after(self.server_state.connections, now)
+            # Who is denied, and with which keys tokens are signed, would stay as it is now for ever.
+            works = getattr(self._state, "works", ())  # none before the application has started
+            self.fault = next((work.exception() for work in works if work.done()), None)
+            self.should_exit = self.should_exit or self.fault is not None
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  uvicorn's signature
@@ -78,7 +87,8 @@ class Server(uvicorn.Server):
 def serve() -> int:
     """Serve until SIGTERM or SIGINT, then finish what is in hand (four seconds at most, and a commit); 0.
 
-    StartError when the environment, the schema, the port or the signing keys are not right.
+    A work of the application that fails ends it likewise, and is raised. StartError when the environment, the
+    schema, the port or the signing keys are not right.
     """
     interrupts.end_at_once()
     settings = ApiSettings.from_environment()
@@ -98,6 +108,8 @@ def serve() -> int:
             signal.signal(number, server.handle_exit)  # uvicorn's loop, which does the same, is yet to begin
         server.run(sockets=[listener])
     interrupts.ignore()
+    if server.fault is not None:
+        raise server.fault
     _LOG.info("served")
     return 0
 
