@@ -41,12 +41,17 @@ from common.denied_tokens import DeniedTokens
 from common.errors import BookstoreError, InvalidInputError
 from common.health import Check, health_routes
 from common.tokens import API, AUDIENCES, TokenVerifier
+from common.turns import Turns
 
 VERSION = "1.0.0"
 _PASSWORD_CHECKS_AT_ONCE = 2
 _LOOKUPS_AT_ONCE = 2
 _IMPORTS_AT_ONCE = 8
 _IMPORTS_OF_ONE_USER = 4
+# Half of the connections, and a quarter.
+_DEAR_LISTS_AT_ONCE = 8
+_DEAR_LISTS_OF_ONE_USER = 4
+_DEAR_LISTS_WAITING = 12
 _WAITING = 32
 _WATCHING_CONNECTIONS = 2
 
@@ -88,6 +93,12 @@ def create_app(settings: ApiSettings) -> FastAPI:
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
             imports=Places("imports", _IMPORTS_OF_ONE_USER, refusals),
+            lists=Turns(
+                each=_DEAR_LISTS_OF_ONE_USER,
+                together=_DEAR_LISTS_AT_ONCE,
+                waiting=_DEAR_LISTS_WAITING,
+                on_refused=lambda: refusals.count("lists"),
+            ),
             rates=rates,
             refusals=refusals,
             if_match_required=settings.if_match_required,

@@ -13,15 +13,16 @@ from common.cache import BookCache
 from common.database import Database
 from common.denied_tokens import DeniedTokens
 from common.tokens import TokenVerifier
+from common.turns import Turns
 
 
 @dataclass(frozen=True)
 class Services:
     """What the calls of the API work with; built once, by the application's lifespan.
 
-    `exports` has a place for each that may be under way, `imports` some for each user. `if_match_required`: a
-    change of a book must say which version it means. `watched` is the database, over
-    connections that no call takes.
+    `exports` has a place for each that may be under way, `imports` some for each user, `lists` turns at those
+    that may be dear. `if_match_required`: a change of a book must say which version it means. `watched` is
+    the database, over connections that no call takes.
     """
 
     database: Database
@@ -33,6 +34,7 @@ class Services:
     cursors: Cursors
     exports: asyncio.Semaphore
     imports: Places
+    lists: Turns
     rates: Rates
     refusals: Refusals
     if_match_required: bool

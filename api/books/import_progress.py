@@ -27,7 +27,8 @@ _COLUMNS = _TABLE.c
 class Progress(BaseModel):
     """After so many steps the first `rows` rows are dealt with, as `report` says, and are all if `done`.
 
-    `digest` is theirs.
+    `digest` is theirs. The report has the numbers alone: why rows were rejected is known from the rows, which
+    come again, and may be more than a megabyte.
     """
 
     steps: int
@@ -75,8 +76,9 @@ class Body:
     def progress(self, report: ImportReport, *, done: bool) -> Progress:
         """One step more, by which all rows that were read are dealt with, as `report` says."""
         self._steps += 1
+        numbers = ImportReport(accepted=report.accepted, rejected=report.rejected)
         return Progress(
-            steps=self._steps, rows=self._rows, digest=self._digest.hexdigest(), report=report, done=done
+            steps=self._steps, rows=self._rows, digest=self._digest.hexdigest(), report=numbers, done=done
         )
 
 

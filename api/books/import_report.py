@@ -33,7 +33,11 @@ class ImportReport(BaseModel):
     errors: list[RowError] = Field(default=[], description="Why, for each of the first 1,000.")
 
     def reject(self, row: Row) -> None:
-        """Count a row that is no book."""
+        """Count a row that is no book, and say why."""
         self.rejected += 1
-        if len(self.errors) < ERRORS_SHOWN:
+        self.explain(row)
+
+    def explain(self, row: Row) -> None:
+        """Say why a row that is counted already is no book, if it is none."""
+        if row.reason and len(self.errors) < ERRORS_SHOWN:
             self.errors.append(RowError(line=row.line, reason=row.reason))

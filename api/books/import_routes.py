@@ -91,7 +91,9 @@ class _Import:
     def __init__(
         self, asked: Change, key: RequestKey | None, earlier: Progress | None, admission: Admission
     ) -> None:
-        self.report = ImportReport(errors=[]) if earlier is None else earlier.report.model_copy(deep=True)
+        self.report = ImportReport(errors=[])
+        if earlier is not None:
+            self.report.accepted, self.report.rejected = earlier.report.accepted, earlier.report.rejected
         self._asked = asked
         self._key = key
         self._admission = admission
@@ -111,6 +113,7 @@ class _Import:
     async def take(self, row: Row) -> None:
         """Store it, or report it, if that is not done; KeyReusedError when there was another before."""
         if not self._body.is_news(row):
+            self.report.explain(row)
             return
         if row.reason:
             self.report.reject(row)

@@ -93,6 +93,15 @@ async def read_book(database: Database, book_id: int) -> Book:
     return Book.model_construct(**row._mapping)  # noqa: SLF001  Row's documented mapping
 
 
+def may_walk(filters: Filters, sort: Sort) -> bool:
+    """Whether the index that gives the order does not find the books as well.
+
+    Then the servers choose: they sort what another index finds, or walk along one of them, and if books that
+    fit are rare they walk to its end.
+    """
+    return not filters.fields <= {sort.removeprefix("-")}
+
+
 @_again
 async def list_books(
     database: Database, filters: Filters, sort: Sort, *, after: Position | None, limit: int
@@ -105,7 +114,7 @@ async def list_books(
     column = _SORTED_BY[field]
     keys = dict.fromkeys((column, _COLUMNS.id))
     query = select(*BOOK_COLUMNS).order_by(*(key.desc() if descending else key for key in keys)).limit(limit)
-    if filters.fields <= {field}:
+    if not may_walk(filters, sort):
         # The servers would rather sort the whole table than read a page from the index.
         query = query.with_hint(BOOK_TABLE, f"FORCE INDEX ({_INDEXES[field]})")
     if after is not None:

@@ -1,7 +1,7 @@
 """`/v1/books`, call by call (design, section 5)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -20,11 +20,13 @@ from api.books.request_keys import REPLAYED_HEADER, once
 from common.books import BOOK_ID_MAX, Book, NewBook
 from common.errors import (
     BookNotFoundError,
+    BusyError,
     ConditionRequiredError,
     InvalidInputError,
     OutcomeUnknownError,
     StaleVersionError,
 )
+from common.tokens import Principal
 
 router = APIRouter(prefix="/v1/books", tags=["books"], route_class=JsonRoute)
 READ = Depends(requires("books:read"))
@@ -87,15 +89,17 @@ async def add_book(new: NewBook, asked: AdditionOf) -> Response:
     operation_id="listBooks",
     summary="List books",
     response_model=BookPage,
-    dependencies=[READ],
     response_description="A page; there is a `Link` header when it is not the last.",
     responses={
         200: {"headers": _LINK_HEADER, "links": links.NEXT_PAGE},
-        **problems.responses(*problems.ACCESS, InvalidInputError, *problems.READING),
+        **problems.responses(*problems.ACCESS, InvalidInputError, BusyError, *problems.READING),
     },
 )
 async def list_books(
-    query: Annotated[ListParameters, Query()], request: Request, services: ServicesOf
+    query: Annotated[ListParameters, Query()],
+    request: Request,
+    services: ServicesOf,
+    caller: Annotated[Principal, READ],
 ) -> Response:
     """A page of books in the order of `sort`; follow `next_cursor`, or the `Link` header, for more.
 
@@ -105,9 +109,11 @@ async def list_books(
     after = None
     if query.cursor is not None:
         after = services.cursors.position_in(query.cursor, filters, query.sort)
-    books = await queries.list_books(
-        services.database, filters, query.sort, after=after, limit=query.limit + 1
-    )
+    walks = queries.may_walk(filters, query.sort)
+    async with services.lists.of(caller.username) if walks else nullcontext():
+        books = await queries.list_books(
+            services.database, filters, query.sort, after=after, limit=query.limit + 1
+        )
     more, books = len(books) > query.limit, books[: query.limit]
     cursor = None
     if more:

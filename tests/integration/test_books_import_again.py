@@ -101,6 +101,22 @@ def test_a_body_that_ends_with_a_batch_or_has_no_good_row_is_remembered_too(
     assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
 
 
+def test_reasons_are_told_again_and_not_written_with_each_batch(
+    api: Api, writer: httpx.Client, key: str
+) -> None:
+    """They were a megabyte and more at worst, which each batch wrote anew."""
+    body = HEADER + BAD * 1500 + rows(3 * BATCH + 1) + BAD
+    first, again = (send(writer, key, body) for _ in range(2))
+    assert (again.content, again.headers["idempotent-replayed"]) == (first.content, "true")
+    found = again.json()
+    assert (found["accepted"], found["rejected"], len(found["errors"])) == (16, 1501, 1000)
+    engine = thread_engine(api.settings)
+    with engine.connect() as connection:
+        stored = connection.execute(text("SELECT MAX(LENGTH(answer)) FROM idempotency_key")).scalar_one()
+    engine.dispose()
+    assert stored < 500
+
+
 def test_whoever_leaves_in_the_middle_and_sends_again_has_each_row_stored_once(
     api: Api, writer: httpx.Client, ledger: Ledger, key: str
 ) -> None:

@@ -1,0 +1,56 @@
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from common.errors import BusyError
+
+_PATIENCE_SECONDS = 3
+
+
+@dataclass
+class _Own:
+    free: asyncio.Semaphore
+    inside: int = 0
+
+
+class Turns:
+    """Lets a few calls of each user, and of all users, do at once what may be dear; the others wait in order.
+
+    Nobody waits longer than three seconds, and of one user no more than `waiting` do: BusyError. So whoever
+    asks for what is dear, and nothing else, keeps up neither what is not dear nor, alone, other users.
+    """
+
+    def __init__(
+        self, *, each: int, together: int, waiting: int, on_refused: Callable[[], None] = lambda: None
+    ) -> None:
+        self._each = each
+        self._places = each + waiting
+        self._free = asyncio.Semaphore(together)
+        self._own: dict[str, _Own] = {}
+        self._on_refused = on_refused
+
+    @asynccontextmanager
+    async def of(self, username: str) -> AsyncIterator[None]:
+        """A turn of the user's, until the block ends."""
+        own = self._own.setdefault(username, _Own(asyncio.Semaphore(self._each)))
+        if own.inside >= self._places:
+            raise self._busy()
+        own.inside += 1
+        try:
+            async with AsyncExitStack() as turn:
+                try:
+                    async with asyncio.timeout(_PATIENCE_SECONDS):
+                        await turn.enter_async_context(own.free)
+                        await turn.enter_async_context(self._free)
+                except TimeoutError:
+                    raise self._busy() from None
+                yield
+        finally:
+            own.inside -= 1
+            if not own.inside:
+                del self._own[username]
+
+    def _busy(self) -> BusyError:
+        self._on_refused()
+        return BusyError("Too many lists with such filters are in work or wait already; try again shortly.")
