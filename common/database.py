@@ -84,7 +84,7 @@ class Database:
         limited = _IMPATIENT + session_limit(WORK_SECONDS)
         self._reads = _impatient_engine(url, _options(pool_size, "AUTOCOMMIT", tls), limited)
         heed_limits(self._reads)
-        self._abandoned = AbandonedReads(self.read)
+        self._abandoned = AbandonedReads(self.read, within=WORK_SECONDS)
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[AsyncConnection]:
