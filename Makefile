@@ -11,10 +11,12 @@ up: ## bring up servers and services, until Ctrl-C
 	@devstack/venv.sh requirements.txt
 	@exec $(PYTHON) -m devstack up
 
+# A time-out is swallowed where a task of the test's own loop spins: then all stacks are told, and the worker ends.
 test: ## run the suite, two tests at a time, without those of minutes (PYTEST="-k relay" narrows it, one at a time)
 	@devstack/venv.sh requirements-dev.txt
 	@rm -f .coverage .coverage.*
 	$(PYTHON) -m pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=$(if $(PYTEST),0,95) \
+	  -o faulthandler_timeout=450 -o faulthandler_exit_on_timeout=true \
 	  $(or $(PYTEST),--numprocesses=2 --dist=loadfile --no-loadscope-reorder)
 
 faults: ## every fault test, those too that take minutes (PYTEST="-k relay" narrows it)
