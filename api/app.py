@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
-from fastapi import FastAPI
+from fastapi import FastAPI, HTTPException
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from starlette.types import ASGIApp
@@ -93,12 +93,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
             imports=Places("imports", _IMPORTS_OF_ONE_USER, refusals),
-            lists=Turns(
-                each=_DEAR_LISTS_OF_ONE_USER,
-                together=_DEAR_LISTS_AT_ONCE,
-                waiting=_DEAR_LISTS_WAITING,
-                on_refused=lambda: refusals.count("lists"),
-            ),
+            lists=_turns_for_lists(refusals),
             rates=rates,
             refusals=refusals,
             if_match_required=settings.if_match_required,
@@ -157,6 +152,19 @@ def create_app(settings: ApiSettings) -> FastAPI:
     if settings.proxies:
         app.middleware_stack = cast("ASGIApp", ProxyHeadersMiddleware(app.middleware_stack, settings.proxies))  # type: ignore[arg-type]
     return app
+
+
+def _turns_for_lists(refusals: Refusals) -> Turns:
+    def refused(sentence: str) -> HTTPException:
+        refusals.count("lists")
+        return HTTPException(503, sentence)
+
+    return Turns(
+        each=_DEAR_LISTS_OF_ONE_USER,
+        together=_DEAR_LISTS_AT_ONCE,
+        waiting=_DEAR_LISTS_WAITING,
+        refused=refused,
+    )
 
 
 def openapi_document() -> dict[str, Any]:

@@ -39,7 +39,6 @@ class Kind:
         return f"/problems/{self.name}"
 
 
-_BUSY = Kind(503, "busy", "Too much at once", "Too many of these at once; try again shortly.")
 ERRORS: dict[type[BookstoreError], Kind] = {
     errors.BookNotFoundError: Kind(404, "book-not-found", "No such book", "There is no book 17."),
     errors.InvalidInputError: Kind(
@@ -78,7 +77,6 @@ ERRORS: dict[type[BookstoreError], Kind] = {
     errors.DatabaseUnavailableError: Kind(
         503, "database-unavailable", "The database is not available", "The database cannot be reached."
     ),
-    errors.BusyError: _BUSY,
     errors.OutcomeUnknownError: Kind(
         503,
         "outcome-unknown",
@@ -110,7 +108,7 @@ STATUSES: dict[int, Kind] = {
             "There may be 1000 calls of one user in a second; try again in the next.",
         ),
         Kind(500, "internal-error", "The fault is ours", "An unforeseen error; it has been logged."),
-        _BUSY,
+        Kind(503, "busy", "Too much at once", "Too many of these at once; try again shortly."),
     )
 }
 OVERLOADED = Kind(

@@ -72,10 +72,6 @@ class DatabaseUnavailableError(BookstoreError):
     """The database cannot be reached; nothing was changed: try again later."""
 
 
-class BusyError(BookstoreError):
-    """As many as may be are at it, and wait, already; nothing was done: try again later."""
-
-
 class OutcomeUnknownError(BookstoreError):
     """The connection was lost while committing: the change is whole or not there; look first."""
 

@@ -16,7 +16,6 @@ from grpc import StatusCode
 from common.errors import (
     BookNotFoundError,
     BookstoreError,
-    BusyError,
     ConditionRequiredError,
     ContendedError,
     DatabaseUnavailableError,
@@ -80,7 +79,6 @@ ROWS: dict[type[Exception], tuple[StatusCode, str, Callable[[Any], Any] | None]]
     DatabaseUnavailableError: (StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE", _retry),
     OutcomeUnknownError: (StatusCode.UNKNOWN, "OUTCOME_UNKNOWN", None),
     KeysUnavailableError: (StatusCode.UNAVAILABLE, "KEYS_UNAVAILABLE", _retry),
-    BusyError: (StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", _retry),
     DeadlineExceededError: (StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED", None),
     TooManyCallsError: (StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS", _retry),
     StreamEndedError: (StatusCode.UNAVAILABLE, "STREAM_ENDED", _retry),

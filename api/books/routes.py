@@ -20,7 +20,6 @@ from api.books.request_keys import REPLAYED_HEADER, once
 from common.books import BOOK_ID_MAX, Book, NewBook
 from common.errors import (
     BookNotFoundError,
-    BusyError,
     ConditionRequiredError,
     InvalidInputError,
     OutcomeUnknownError,
@@ -92,7 +91,7 @@ async def add_book(new: NewBook, asked: AdditionOf) -> Response:
     response_description="A page; there is a `Link` header when it is not the last.",
     responses={
         200: {"headers": _LINK_HEADER, "links": links.NEXT_PAGE},
-        **problems.responses(*problems.ACCESS, InvalidInputError, BusyError, *problems.READING),
+        **problems.responses(*problems.ACCESS, InvalidInputError, 503, *problems.READING),
     },
 )
 async def list_books(

@@ -5,11 +5,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from common import turns
-from common.errors import BusyError
 from common.turns import Turns
 
 pytestmark = pytest.mark.anyio
 EACH, TOGETHER, WAITING = 2, 3, 4
+
+
+class BusyError(Exception):
+    """What the users of these turns are told."""
 
 
 class Calls:
@@ -18,7 +21,7 @@ class Calls:
     def __init__(self) -> None:
         self.refused = 0
         self.inside: list[str] = []
-        self.turns = Turns(each=EACH, together=TOGETHER, waiting=WAITING, on_refused=self._count)
+        self.turns = Turns(each=EACH, together=TOGETHER, waiting=WAITING, refused=self._refusal)
         self._tasks: list[asyncio.Task[None]] = []
         self._end = asyncio.Event()
 
@@ -49,8 +52,9 @@ class Calls:
         for _ in range(20):
             await asyncio.sleep(0)
 
-    def _count(self) -> None:
+    def _refusal(self, sentence: str) -> BusyError:
         self.refused += 1
+        return BusyError(sentence)
 
 
 @asynccontextmanager
