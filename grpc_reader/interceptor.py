@@ -9,6 +9,7 @@ from grpc import StatusCode, aio
 from grpc_status import rpc_status
 
 from grpc_reader.authentication import Authentication, is_open
+from grpc_reader.callers import CALLER
 from grpc_reader.errors import ANSWERED, to_status
 from grpc_reader.gate import Gate, Shares
 from grpc_reader.limits import GrpcLimits
@@ -81,6 +82,7 @@ class CallInterceptor(aio.ServerInterceptor):
         async def guarded_unary(_: object, context: Context) -> Any:  # noqa: ANN401  any call's message
             async with self._guard(method, context):
                 self._user_calls.take(principal.username, context)
+                CALLER.set(principal.username)
                 request = await one_message(context, parse)
                 with self._room.passage():
                     return await unary(request, context)
