@@ -1,7 +1,7 @@
 """Who is let in: so many calls a second from one address, and so many at once (docs/adr/0019)."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from fastapi import HTTPException
@@ -115,24 +115,32 @@ class Places:
     def __init__(self, what: str, each: int, refusals: Refusals) -> None:
         self._what = what
         self._each = each
-        self._refusals = refusals
+        self._busy = busy(refusals, what)
         self._taken: Counter[str] = Counter()
 
     @contextmanager
     def of(self, username: str) -> Iterator[None]:
         """One of the user's, until the block ends; HTTPException 503 when none is free."""
         if self._taken[username] >= self._each:
-            self._refusals.count(self._what)
-            sentence = (
+            raise self._busy(
                 f"There may be {self._each} {self._what} of one user at once; try again when one has ended."
             )
-            raise HTTPException(503, sentence)
         self._taken[username] += 1
         try:
             yield
         finally:
             self._taken[username] -= 1
             self._taken += Counter()  # forgets who has none
+
+
+def busy(refusals: Refusals, what: str) -> Callable[[str], HTTPException]:
+    """Makes the answer 503 of a sentence, and counts it as a refusal of `what`."""
+
+    def refused(sentence: str) -> HTTPException:
+        refusals.count(what)
+        return HTTPException(503, sentence)
+
+    return refused
 
 
 def take_user(rates: Rates, refusals: Refusals, request: HTTPConnection, username: str) -> None:

@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, cast
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from api import admission, problem_handlers, problems
-from api.admission import Admission, Places, Room
+from api.admission import Admission, Places, Room, busy
 from api.auth.account_routes import router as account_router
 from api.auth.keys import SigningKeys
 from api.auth.routes import Login
@@ -41,17 +41,13 @@ from common.denied_tokens import DeniedTokens
 from common.errors import BookstoreError, InvalidInputError
 from common.health import Check, health_routes
 from common.tokens import API, AUDIENCES, TokenVerifier
-from common.turns import Turns
+from common.turns import turns_for_lists
 
 VERSION = "1.0.0"
 _PASSWORD_CHECKS_AT_ONCE = 2
 _LOOKUPS_AT_ONCE = 2
 _IMPORTS_AT_ONCE = 8
 _IMPORTS_OF_ONE_USER = 4
-# Half of the connections, and a quarter.
-_DEAR_LISTS_AT_ONCE = 8
-_DEAR_LISTS_OF_ONE_USER = 4
-_DEAR_LISTS_WAITING = 12
 _WAITING = 32
 _WATCHING_CONNECTIONS = 2
 
@@ -93,7 +89,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
             cursors=cursors,
             exports=asyncio.Semaphore(export_routes.AT_ONCE),
             imports=Places("imports", _IMPORTS_OF_ONE_USER, refusals),
-            lists=_turns_for_lists(refusals),
+            lists=turns_for_lists(busy(refusals, "lists")),
             rates=rates,
             refusals=refusals,
             if_match_required=settings.if_match_required,
@@ -152,19 +148,6 @@ def create_app(settings: ApiSettings) -> FastAPI:
     if settings.proxies:
         app.middleware_stack = cast("ASGIApp", ProxyHeadersMiddleware(app.middleware_stack, settings.proxies))  # type: ignore[arg-type]
     return app
-
-
-def _turns_for_lists(refusals: Refusals) -> Turns:
-    def refused(sentence: str) -> HTTPException:
-        refusals.count("lists")
-        return HTTPException(503, sentence)
-
-    return Turns(
-        each=_DEAR_LISTS_OF_ONE_USER,
-        together=_DEAR_LISTS_AT_ONCE,
-        waiting=_DEAR_LISTS_WAITING,
-        refused=refused,
-    )
 
 
 def openapi_document() -> dict[str, Any]:

@@ -71,7 +71,8 @@ class Server(uvicorn.Server):
             self._doorkeeper.look_after(self.server_state.connections, now)
             # Who is denied, and with which keys tokens are signed, would stay as it is now for ever.
             works = getattr(self._state, "works", ())  # none before the application has started
-            self.fault = next((work.exception() for work in works if work.done()), None)
+            ended = [work for work in works if work.done() and not work.cancelled()]
+            self.fault = next(filter(None, (work.exception() for work in ended)), None)
             self.should_exit = self.should_exit or self.fault is not None
         return await super().on_tick(counter)
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from common.errors import BookstoreError
@@ -44,17 +44,23 @@ class AbandonedReads:
             await asyncio.wait([self._work])
 
     async def _end_all(self) -> None:
-        while self._numbers:
-            # It may be at its end already, or the server away.
-            with contextlib.suppress(BookstoreError, SQLAlchemyError):
+        try:
+            while self._numbers:
                 async with self._read() as connection:
                     self._forget()
                     if self._numbers:
-                        number = next(iter(self._numbers))
-                        del self._numbers[number]
-                        # Not the connection: if another has that number by now, it loses least by this.
-                        await connection.exec_driver_sql(f"KILL QUERY {number}")
-            self._forget()
+                        await self._end_next(connection)
+        except (BookstoreError, SQLAlchemyError):
+            # The server is away, or too busy for us; one that starts anew gives the numbers to others.
+            self._numbers.clear()
+
+    async def _end_next(self, connection: AsyncConnection) -> None:
+        number = next(iter(self._numbers))
+        del self._numbers[number]
+        # It may be at its end already.
+        with contextlib.suppress(DBAPIError):
+            # Not the connection: if another has that number by now, it loses least by this.
+            await connection.exec_driver_sql(f"KILL QUERY {number}")
 
     def _forget(self) -> None:
         now = time.monotonic()

@@ -50,3 +50,11 @@ class Turns:
             own.inside -= 1
             if not own.inside:
                 del self._own[username]
+
+
+def turns_for_lists(refused: Callable[[str], Exception]) -> Turns:
+    """At lists for which the database may walk along a whole table (docs/adr/0019).
+
+    All of them have half of the connections of a `Database`, and one user a quarter.
+    """
+    return Turns(each=4, together=8, waiting=12, refused=refused)

@@ -10,7 +10,7 @@ from common.cache import BookCache, Vacancy
 from common.database import Database
 from common.errors import BookNotFoundError, InvalidInputError, Violation
 from common.tables import BOOK_COLUMNS, BOOK_TABLE
-from common.turns import Turns
+from common.turns import turns_for_lists
 from grpc_reader import page_tokens
 from grpc_reader.callers import CALLER
 from grpc_reader.errors import TooManyCallsError
@@ -20,11 +20,6 @@ from grpc_reader.time_left import reading
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc
 
 _COLUMNS = BOOK_TABLE.c
-# Half of the connections, and a quarter: where both filters fit many books alone and none together, the
-# database walks along the whole table (docs/adr/0019).
-_DEAR_LISTS_AT_ONCE = 8
-_DEAR_LISTS_OF_ONE_USER = 4
-_DEAR_LISTS_WAITING = 12
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -35,12 +30,7 @@ class BookService(books_pb2_grpc.BookServiceServicer):
     def __init__(self, database: Database, cache: BookCache) -> None:
         self._database = database
         self._cache = cache
-        self._turns = Turns(
-            each=_DEAR_LISTS_OF_ONE_USER,
-            together=_DEAR_LISTS_AT_ONCE,
-            waiting=_DEAR_LISTS_WAITING,
-            refused=TooManyCallsError,
-        )
+        self._turns = turns_for_lists(TooManyCallsError)
 
     async def GetBook(  # noqa: N802  the name in the .proto file
         self, request: books_pb2.GetBookRequest, context: Context

@@ -68,6 +68,7 @@ class CallInterceptor(aio.ServerInterceptor):
             async def guarded_stream(_: object, context: Context) -> None:
                 async with self._guard(method, context):
                     self._user_streams.take(principal.username, context)
+                    CALLER.set(principal.username)
                     request = await one_message(context, parse)
                     with ExitStack() as place, self._authentication.admitted(principal) as admission:
                         place.enter_context(self._stream_room.passage())

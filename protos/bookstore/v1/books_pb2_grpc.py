@@ -29,7 +29,7 @@ class BookServiceStub:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
-    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
+    RESOURCE_EXHAUSTED: the server, or this user, has enough under way, or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
@@ -55,7 +55,7 @@ class BookServiceServicer:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
-    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
+    RESOURCE_EXHAUSTED: the server, or this user, has enough under way, or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
@@ -98,7 +98,7 @@ class BookService:
     """Queries of the books. Every call needs `authorization: Bearer <access token>` metadata with the scope
     `books:read`. Errors of the service carry google.rpc details: ErrorInfo always, BadRequest for INVALID_ARGUMENT,
     ResourceInfo for NOT_FOUND. All calls of this service only read: whatever was answered, they may be made again.
-    RESOURCE_EXHAUSTED means that the server has enough to do or a request is too large (64 KiB by default).
+    RESOURCE_EXHAUSTED: the server, or this user, has enough under way, or a request is too large (64 KiB by default).
     A call's deadline binds the database as well; a query has 3 seconds at most, whatever the deadline, then UNAVAILABLE.
     """
 
